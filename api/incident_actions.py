@@ -9,7 +9,7 @@ from governance.incidents import store as incident_store
 from governance.incidents.dispatch import Suggestion
 from governance.incidents.model import Action, Incident, Order
 from governance.organisation.regions import Regions
-from governance.organisation.roles import ROLES_WITH_TERMS, Actor, Right, role_name
+from governance.organisation.roles import Actor, may_be_responsible, role_name
 from governance.people import store as people_store
 from infra.errors import ConfigurationError, NotFound, Refused
 from infra.texts import say
@@ -107,7 +107,7 @@ def _known(context: Context, order: Order, before: Incident, regions: Regions) -
             except NotFound:
                 raise Refused(say("person.no_person", name=to.responsible[:80])) from None
             person = people_store.actor_of(connection, one, regions, context.clock_ms())
-        if not (person.may(Right.HANDLE) or person.role in ROLES_WITH_TERMS):
+        if not may_be_responsible(person.role):
             raise Refused(say("person.handles_nothing", name=person.name, role=role_name(person.role)))
         region = to.region or before.place.region
         in_office = person.regions is None or bool(person.regions or person.waters)

@@ -40,7 +40,7 @@ from governance.incidents.model import (
 from governance.notify import store as notice_store
 from governance.notify.contacts import Directory
 from governance.organisation.regions import Regions
-from governance.organisation.roles import Department, Right
+from governance.organisation.roles import Department, Right, may_be_responsible
 from governance.people import store as people_store
 from infra.errors import NotFound, Refused, WaterError
 from infra.texts import Text, say
@@ -333,6 +333,7 @@ def _to(v: View, incident: Incident) -> tuple[To, Given]:
     near = [one for one in near if one[0] in seen]
     reach = working_channels(v, [name for name, _, _ in near])
     held = [one.case.responsible for one in open_now]
+    named = {name for name, _, _ in near}
     registry = v.registries.recent()
     to = To(
         candidates=tuple(
@@ -347,7 +348,7 @@ def _to(v: View, incident: Incident) -> tuple[To, Given]:
             )
             for name, role, code in near
         ),
-        others=tuple(sorted(one.name for one in people if one.name not in {name for name, _, _ in near})),
+        others=tuple(sorted(one.name for one in people if may_be_responsible(one.role) and one.name not in named)),
         regions=tuple(
             (one.code, Text(one.zh, one.en), int(one.level) - 1)
             for one in sorted(registry.regions, key=lambda one: one.code)

@@ -68,13 +68,17 @@ StationField = Annotated[str, Form(alias="station")]
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
+def _permit(v: View) -> None:
+    v.require(MAINTENANCE.right, say("maintenance_page.work"))
+
+
 # -- the list ----------------------------------------------------------------------------------------------------------
 
 
 @router.get(MAINTENANCE.path)
 def show(v: Viewing) -> Response:
     """The stations that the address asks for."""
-    v.require(MAINTENANCE.right)
+    _permit(v)
     registry = v.registries.recent()
     cares = [
         one
@@ -139,7 +143,7 @@ def _said(v: View, what: object) -> list[tuple[str, str]]:
 @router.post(MAINTENANCE.path + "/field/{record_id}")
 def decide(v: Viewing, record_id: str, keep: FormField = "", station_key: StationField = "") -> Response:
     """Decide on a record from the field."""
-    v.require(MAINTENANCE.right)
+    _permit(v)
     if keep not in ("mine", "theirs"):
         raise ConfigurationError(say("care_page.no_action"))
     new = NewDecision(keep="mine" if keep == "mine" else "theirs", station=station_key.strip()[:64] or None)
@@ -159,7 +163,7 @@ def _names(v: View, keys: Iterable[str]) -> str:
 @router.get(ROUTE.path)
 def route(v: Viewing) -> Response:
     """The stations that the address names, else those that need somebody, in the order of a short way."""
-    v.require(ROUTE.right)
+    _permit(v)
     registry = v.registries.recent()
     cares = [one for one in maintenance_views.of_all(v.context, registry, v.actor) if _within(v, one)]
     wanted = v.request.query_params.getlist("at")
@@ -223,7 +227,7 @@ class Judged:
 @router.get(MAINTENANCE_OF.path)
 def station(v: Viewing, key: str) -> Response:
     """What is due at a station, what was done there, and the form that the address opens."""
-    v.require(MAINTENANCE_OF.right)
+    _permit(v)
     form = v.query.get("do", "")
     return _station(v, key, Shown(form if form in FORMS else ""))
 
@@ -231,7 +235,7 @@ def station(v: Viewing, key: str) -> Response:
 @router.get(MAINTENANCE_OF.path + "/verdict")
 def verdict(v: Viewing, key: str) -> Response:
     """What a check would say, while it is typed."""
-    v.require(MAINTENANCE_OF.right)
+    _permit(v)
     form = CheckForm.of(v.query)
     try:
         sensors = maintenance_views.of_station(v.context, v.registries.recent(), v.actor, key).sensors
@@ -249,7 +253,7 @@ def verdict(v: Viewing, key: str) -> Response:
 @router.post(MAINTENANCE_OF.path)
 async def act(v: Viewing, key: str) -> Response:
     """Do what one of the page's forms asks for."""
-    v.require(MAINTENANCE_OF.right)
+    _permit(v)
     async with v.request.form(max_files=1, max_fields=80) as form:
         photo = form.get("photo")
         data = await photo.read(MAX_PHOTO_BYTES + 1) if isinstance(photo, UploadFile) and photo.size else None

@@ -350,7 +350,7 @@ def _ticket(v: View, ticket: str, read: Callable[[], ReportView]) -> Response:
         except WaterError as error:
             refused, view = error.text, report_view(v.context, ticket)
     except NotFound:
-        return page(v, "missing.html", 404, text=say("citizen.unknown", ticket=ticket[:40]))
+        return page(v, "missing.html", 404, text=say("citizen.unknown", ticket=ticket[:40]), ticket=True)
     here = f"{str(v.request.base_url).rstrip('/')}{PATH}/{view.ticket}"
     steps, photos = _course(v, ticket)
     return page(

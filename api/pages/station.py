@@ -12,7 +12,7 @@ from api import maintenance, problems
 from api.access import needed_right
 from api.maintenance import StationMaintenance
 from api.pages import gauges
-from api.pages.menu import INCIDENT, MAINTENANCE_OF, RIVER
+from api.pages.menu import INCIDENT, MAINTENANCE_OF, REPORT, RIVER
 from api.pages.models import series
 from api.pages.models import series_chart as chart
 from api.pages.models import station as models
@@ -169,6 +169,8 @@ def _show(v: View, key: str, picture: Model | None, topics: Sequence[str]) -> Re
         may_river=v.actor.may(RIVER.right),
         may_staff=v.actor.may(Right.STAFF),
         may_account=v.actor.may(Right.ACCOUNT),
+        may_devices=v.actor.may(Right.DEVICES),
+        may_report=v.actor.may(REPORT.right),
         short=models.short,
         limit_of=lambda tile: limit_words(tile.limit, tile.direction),
         names=lambda keys: v.of(Text("、", ", ")).join(v.of(v.parameter(one)) for one in keys),

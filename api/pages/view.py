@@ -255,9 +255,9 @@ class View:
         """Whether the role sees incidents at all."""
         return self.actor.may(INCIDENTS.right)
 
-    def require(self, right: Right) -> None:
-        """Raises Forbidden where who looks lacks a right."""
-        self.actor.must(right)
+    def require(self, right: Right, work: Text | None = None) -> None:
+        """Raises Forbidden where who looks lacks a right; ``work`` is what the page needs it for."""
+        self.actor.must(right, work)
 
     def marks(self, picture: Model, topics: Collection[str]) -> str:
         """The marks of the topics in a picture, for the page's script."""

@@ -46,7 +46,7 @@ from governance.incidents.transition_guards import PersonGuard, waiting_departme
 from governance.organisation.regions import Place
 from governance.organisation.roles import PERSON_ROLES, Actor, Forbidden, Right, Role, person_name, role_name
 from infra.errors import Refused
-from infra.texts import Text, say
+from infra.texts import Text, joined, same, say
 from infra.times import beijing
 from sensors.parameters import catalogue
 
@@ -673,13 +673,18 @@ def _entry_text(before: Incident, after: Incident, what: EntryKind, by: Text, or
     """The text of an action; of a dispatch with assignee and deadline."""
     if what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
         return say(f"incident.{what}", id=before.id, by=by, other=order.into)
-    case, nobody = after.case, say("incident.nobody")
-    to = say(
-        "incident.assigned",
-        lead=say(f"department.{case.department}") if case.department else case.responsible or nobody,
-        joint=listed(say(f"department.{one}") for one in case.joint) if case.joint else nobody,
-        chief=case.responsible or nobody,
-        region=after.place.region or nobody,
-    )
+    case = after.case
+    to = same(case.responsible) if case.responsible else say("incident.nobody")
+    if case.department:
+        to = say(f"department.{case.department}")
+    parts = []
+    if case.joint:
+        parts.append(say("incident.assigned_joint", joint=listed(say(f"department.{one}") for one in case.joint)))
+    if case.department and case.responsible:
+        parts.append(say("incident.assigned_person", name=case.responsible))
+    if after.place.region:
+        parts.append(say("incident.assigned_region", region=after.place.region))
+    if parts:
+        to = say("incident.assigned", lead=to, parts=joined(parts, "；"))
     text = say(f"incident.{what}_to", by=by, to=to)
     return text if case.due_ms is None else say("incident.assigned_due", text=text, due=beijing(case.due_ms))

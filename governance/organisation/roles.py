@@ -144,6 +144,9 @@ ROLES_WITH_TERMS = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
 """Roles whose reach comes from appointments with a term, and ends with it."""
 
 
+MOST_NAMED = 4
+"""Roles that a refusal names: a longer list tells nobody whom to ask."""
+
 _LEADS = frozenset({Role.GENERAL_CHIEF, Role.OFFICE, Role.ADMINISTRATOR, Role.PLATFORM})
 
 
@@ -207,16 +210,25 @@ class Actor:
         """Whether a case of this chief is theirs: their own, or that of a chief they help."""
         return bool(responsible) and (responsible == self.name or responsible in self.helps)
 
-    def must(self, right: Right) -> None:
-        """Raises Forbidden, naming the roles that may, unless the role has the right."""
+    def must(self, right: Right, work: Text | None = None) -> None:
+        """Raises Forbidden unless the role has the right; ``work`` is what the right is needed for, in its own words.
+
+        It names the roles that may where they are few, and else who changes a role.
+        """
         if right in RIGHTS[self.role] and not self.may(right):
             text = say("account.scope_missing", right=say(f"right.{right}"))
             raise Forbidden(text, tuple(sorted(self.rights)))
         if not self.may(right):
-            text = say(
-                "person.forbidden", role=role_name(self.role), right=say(f"right.{right}"), roles=roles_with(right)
-            )
+            may = [role for role in PERSON_ROLES if right in RIGHTS[role]]
+            key = "person.forbidden" if len(may) <= MOST_NAMED else "person.forbidden_ask"
+            what = work or say(f"right.{right}")
+            text = say(key, role=role_name(self.role), right=what, roles=roles_with(right))
             raise Forbidden(text, tuple(sorted(RIGHTS[self.role])))
+
+
+def may_be_responsible(role: Role) -> bool:
+    """Whether a case can be somebody's who has this role."""
+    return Right.HANDLE in RIGHTS[role] or role in ROLES_WITH_TERMS
 
 
 def administrator(name: str) -> Actor:
@@ -230,6 +242,6 @@ def role_name(role: Role) -> Text:
 
 
 def roles_with(right: Right) -> Text:
-    """The roles that have a right, as people read them."""
-    names = [role_name(role) for role in Role if right in RIGHTS[role] and role is not Role.MACHINE]
+    """The roles of people that have a right, as people read them."""
+    names = [role_name(role) for role in PERSON_ROLES if right in RIGHTS[role]]
     return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))

@@ -508,7 +508,9 @@ def test_who_scans_a_sign_reads_the_water_reports_with_a_photo_and_follows_witho
     office = login(context, "示例办公室", Role.OFFICE)
     (case,) = office.get("/api/v1/incidents").json()["items"]
     assert (case["title"]["zh"], case["reach"]) == (f"{say('citizen.kind_litter').zh}：<b>桥下</b>", "qichachong")
-    assert public.get("/report/AAAA-BBBB-CCCC").status_code == 404
+    unknown = public.get("/report/AAAA-BBBB-CCCC")
+    assert unknown.status_code == 404
+    assert 'data-testid="report-retry"' in unknown.text
     assert public.get("/report?reach=nowhere").status_code == 404
 
 

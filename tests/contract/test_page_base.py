@@ -34,6 +34,8 @@ from governance.people import store as people_store
 from governance.tables import presence
 from infra.database import Database
 from infra.texts import keys, say, template
+from sensors import registry_toml
+from sensors.parameters import catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
 from tests import pages_site
@@ -239,6 +241,32 @@ def test_names_and_badges_on_a_map_keep_clear_of_each_other_where_there_is_room(
     badges = [Box(x - half, y - half, x + half, y + half) for x, y in (one.badge for one in sheet.waters)]
     assert not any(a.meets(b) for a, b in itertools.combinations(badges, 2))
     assert all(box.within(1000, 700) for box in badges)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_every_name_on_the_wall_stands_inside_the_map_and_on_no_mark_badge_or_other_name(language: str) -> None:
+    registry = registry_toml.read((pages_site.ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
+    waters = [Water(one.key, getattr(one, language), one.line, None) for one in registry.reaches if one.line]
+    marks = [
+        Mark(one.key, "", (one.lon, one.lat), "normal", "" if i % 3 else "red")
+        for i, one in enumerate(registry.stations)
+    ]
+    width, height = wall_models.MAP
+    sheet = draw(waters, marks, width, height, wall_models.SIZES)
+    names = [one.name.box for one in sheet.waters if one.name]
+    assert len(names) == len(waters)
+    assert all(box.within(width, height - wall_models.SIZES.foot) for box in names)
+    half, mark = wall_models.SIZES.badge / 2, wall_models.SIZES.mark
+    taken = [Box(x - half, y - half, x + half, y + half) for x, y in (one.badge for one in sheet.waters)]
+    taken += [Box(x - mark, y - mark, x + mark, y + mark) for x, y in (one.at for one in sheet.marks)]
+    taken += [Box(x, y - 40, x + 38, y) for x, y in (one.at for one in sheet.marks if one.mark.colour)]
+    assert not [box for box in names for other in taken if box.meets(other)]
+    assert not any(a.meets(b) for a, b in itertools.combinations(names, 2))
+
+
+def test_a_name_without_room_is_left_out_of_a_map() -> None:
+    sheet = draw([Water("w", "东平河石湾段" * 9, ((113.0, 23.0), (113.1, 23.0)), None)], [], 300, 300)
+    assert [one.name for one in sheet.waters] == [None]
 
 
 def test_a_site_without_stations_has_an_empty_map() -> None:

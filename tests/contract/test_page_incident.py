@@ -14,7 +14,7 @@ from governance.incidents.finding import Colour, ConditionChange, Finding, Findi
 from governance.incidents.headline import Headline, Row
 from governance.incidents.model import Action, Assignment, Incident, Order, Source, State
 from governance.organisation.regions import Place
-from governance.organisation.roles import Actor, Role
+from governance.organisation.roles import CITIZEN_NAME, Actor, Department, Role
 from infra.database import Database
 from infra.texts import Text, say
 from tests import pages_site
@@ -341,6 +341,31 @@ def test_grey_actions_say_in_words_what_is_missing(browser: TestClient, database
     closed = part(browser.get(f"/incidents/{number}").text, "case-closed-close")
     assert "some-threshold-rule" not in closed
     assert NAME.zh in closed
+
+
+def test_the_dispatch_form_offers_who_can_answer_for_a_case_and_the_timeline_names_region_and_person(
+    browser: TestClient, database: Database
+) -> None:
+    made = file_case(database, Place(pages_site.GRID, pages_site.RIVER, 113.1478, 23.0205))
+    act_on_case(database, made.id, Order(Action.ACCEPT))
+    form = part(browser.get(f"/incidents/{made.id}?act=dispatch").text, "case-actions")
+    assert f"<option>{pages_site.CHIEF}" in form or f'value="{pages_site.CHIEF}"' in form
+    for name in (pages_site.PUBLIC, pages_site.AUDITOR, pages_site.ENGINEER):
+        assert name not in form, name
+    sent = Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID, pages_site.WORKER, Department.WATER))
+    act_on_case(database, made.id, sent)
+    told = part(browser.get(f"/incidents/{made.id}").text, "case-timeline")
+    assert say("incident.assigned_person", name=pages_site.WORKER).zh in told
+    assert say("incident.assigned_region", region="示例网格甲").zh in told
+    assert pages_site.GRID not in told
+
+
+def test_who_reported_without_an_account_is_named_in_one_language(browser: TestClient, database: Database) -> None:
+    before = file_case(database, Place(pages_site.GRID, pages_site.RIVER, 113.1478, 23.0205)).id
+    assert browser.post("/report", data={"kind": "litter", "text": "示例"}).status_code == 303
+    way = part(browser.get(f"/incidents/{before + 1}").text, "case-way")
+    assert say("person.citizen").zh in way
+    assert CITIZEN_NAME not in way
 
 
 def test_who_handled_a_case_does_not_verify_it(browser: TestClient, database: Database) -> None:

@@ -76,12 +76,26 @@ def test_the_head_says_place_value_class_and_limit(office: TestClient, language:
 
 def test_a_silent_station_says_so_and_its_class_is_greyed(office: TestClient) -> None:
     html = office.get(f"/stations/{SILENT}").text
-    assert f"rivers/v1/{SILENT}/telemetry" in _part(html, "station-waiting")
     assert 'data-state="never"' in html
     assert 'class="station-badge stale"' in html
     assert "<series-chart" not in html
     heard = office.get(f"/stations/{STATION}", headers={"X-Fragments": "waiting"}).text
     assert "station-arrived" in heard
+
+
+def test_a_silent_station_names_the_next_step_and_its_topic_only_to_who_looks_after_devices(
+    app: FastAPI, office: TestClient
+) -> None:
+    engineer = signed_in(app, pages_site.ENGINEER)
+    seen = {who: who.get(f"/stations/{SILENT}").text for who in (engineer, office)}
+    assert f"rivers/v1/{SILENT}/telemetry" in _part(seen[engineer], "station-waiting")
+    assert "/telemetry" not in seen[office]
+    assert say("station.waiting_next").zh in _part(seen[office], "station-waiting")
+    for form, testid in (("begin", "station-visits"), ("check", "station-calibrations")):
+        assert f'href="/maintenance/{SILENT}?do={form}"' in _part(seen[engineer], testid)
+        assert say("station.who_records").zh in _part(seen[office], testid)
+    assert 'href="/reported/new"' in _part(seen[office], "station-incidents")
+    assert 'href="/reported/new"' not in seen[engineer]
 
 
 def test_a_new_sensor_is_named_with_the_day_from_which_it_is_compared_with_its_past(

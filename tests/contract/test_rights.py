@@ -30,7 +30,7 @@ from governance.notify.oncall import Shift
 from governance.notify.policy import NoticePolicy
 from governance.notify.tables import notice
 from governance.organisation.regions import Place, Regions
-from governance.organisation.roles import Department, Role
+from governance.organisation.roles import PERSON_ROLES, Actor, Department, Forbidden, Right, Role, role_name
 from governance.people import store as people_store
 from governance.tables import login_session, outbox, person_contact
 from infra.database import Database
@@ -165,6 +165,17 @@ def test_a_new_role_ends_terms_sessions_and_the_tokens_that_do_not_fit_it(distri
     assert with_cases.status_code == 409, "open incidents are theirs"
     for change in ({"role": "auditor"}, {"region": "d/n"}):
         assert boss.patch("/api/v1/people/管理", json=change).status_code == 409, "the last administrator"
+
+
+def test_a_refusal_names_the_roles_that_may_where_they_are_few_and_else_who_helps() -> None:
+    public = Actor("公众（示例）", Role.PUBLIC)
+    with pytest.raises(Forbidden) as few:
+        public.must(Right.REVIEW)
+    assert role_name(Role.REVIEWER).zh in few.value.text.zh
+    with pytest.raises(Forbidden) as many:
+        public.must(Right.INCIDENTS)
+    named = [role for role in PERSON_ROLES if role_name(role).zh in many.value.text.zh]
+    assert named == [Role.ADMINISTRATOR, Role.PUBLIC]
 
 
 def test_nobody_gives_more_than_they_have(district: dict[str, TestClient]) -> None:

@@ -82,6 +82,9 @@ def test_a_sensor_is_hung_and_calibrated_offline_in_a_browser_that_is_killed(pho
     phone.steps = 0
     phone.tap(f"station-swap-{SENSOR}")
     expect(phone.seen("hang-place")).to_have_attribute("data-state", "ok")
+    phone.seen("hang-finish").click()
+    expect(phone.seen("hang-serial")).to_be_focused()
+    expect(phone.seen("hang-saved")).to_have_count(0)
     phone.photo("hang-photo").enter("hang-serial", "EX-S5-0009").enter("hang-depth", "0.8")
     draft = f"hang:{STATION}:{SENSOR}"
     phone.until(f"async () => (await ({DRAFT})(['{draft}', null]))?.depth === '0.8'")
@@ -117,6 +120,8 @@ def test_a_sensor_is_hung_and_calibrated_offline_in_a_browser_that_is_killed(pho
     assert phone.steps <= 5
     expect(phone.seen("station-visiting")).to_have_count(0)
     phone.send_all()
+    phone.go("/queue")
+    expect(phone.page.locator(".f-record h3").first).to_contain_text("pH值")
 
     hung = [one for one in phone.ask(f"/stations/{STATION}/deployments")["items"] if one["parameter"] == SENSOR]
     assert len(hung) == 1 + len([one for one in before if one["parameter"] == SENSOR])

@@ -106,5 +106,11 @@ def test_on_a_phone_what_was_done_is_said_in_sight_and_clear_of_the_buttons(site
     assert over is not None
     assert bar is not None
     assert over["y"] + over["height"] <= bar["y"]
+    page.get_by_test_id("case-action-dispatch").locator("summary").first.click()
+    over, send = said.bounding_box(), page.get_by_test_id("case-send-dispatch").bounding_box()
+    assert over is not None
+    assert send is not None
+    assert over["y"] + over["height"] <= send["y"] or over["y"] >= send["y"] + send["height"]
+    page.keyboard.press("Escape")
     page.locator("#way").evaluate("e => (e.open = true)")
     expect(page.get_by_test_id("case-next")).to_contain_text(OFFICE)

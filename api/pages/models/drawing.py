@@ -4,15 +4,21 @@ The projection is equirectangular about the middle of what is shown, which is tr
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 from sensors.standards.gb3838 import WaterClass
 
 Point = tuple[float, float]
 PARTS = (0.5, 0.35, 0.65, 0.2, 0.8)
-"""Where along a line its badge may stand, in the order of trying."""
+"""Where along a line its badge and its name may stand, in the order of trying."""
+WIDE_LETTERS, NARROW = 0x2E7F, 0.56
+"""Letters beyond this code are as wide as high; the others are on average this part of it (measured: 0.53, bold)."""
+NAME_TRIES, MOST_TRIED = 4, 60
+"""How often the names are placed, as long as some find no room; on a map of more waters than this once."""
+CELL = 64.0
+"""Side of the cells by which places that are taken are found; about the size of a badge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +62,21 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    """A name on the sheet: its lines with the middle of each, and the room that they take."""
+
+    lines: tuple[tuple[str, Point], ...]
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnWater:
-    """A reach on the sheet: its path, and where badge and name stand; ``anchor`` is that of the name's text."""
+    """A reach on the sheet: its path, and where badge and name stand; no ``name`` where there is no room for it."""
 
     water: Water
     path: str
     badge: Point
-    label: Point
-    anchor: str
+    name: "Name | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +99,43 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes in units of the sheet: the badge's side, the letters of names, and the margin around everything."""
+    """Sizes in units of the sheet: the badge's side, the letters of names, the margin around everything, the radius of
+    a mark, and the strip at the foot that no name may stand in."""
 
     badge: float = 32.0
     letter: float = 14.0
     margin: float = 48.0
     mark: float = 8.0
+    foot: float = 0.0
+
+
+class _Taken:
+    """The boxes that something stands in, found by the cells of a grid that they touch."""
+
+    def __init__(self, boxes: Iterable[Box]) -> None:
+        self._cells: dict[tuple[int, int], list[Box]] = {}
+        for box in boxes:
+            self.add(box)
+
+    def add(self, box: Box) -> None:
+        for cell in _cells(box):
+            self._cells.setdefault(cell, []).append(box)
+
+    def met(self, box: Box) -> Iterator[Box]:
+        """What a box meets; several times where they share several cells."""
+        return (one for cell in _cells(box) for one in self._cells.get(cell, ()) if one.meets(box))
+
+    def hit(self, box: Box) -> bool:
+        return any(True for _ in self.met(box))
+
+    def hits(self, box: Box) -> int:
+        return len(set(self.met(box)))
+
+
+def _cells(box: Box) -> Iterator[tuple[int, int]]:
+    across = range(math.floor(box.left / CELL), math.floor(box.right / CELL) + 1)
+    down = range(math.floor(box.top / CELL), math.floor(box.bottom / CELL) + 1)
+    return product(across, down)
 
 
 def draw(
@@ -101,19 +145,25 @@ def draw(
     sizes = sizes or Sizes()
     to_sheet = _projection([p for w in waters for p in w.line] + [m.at for m in marks], width, height, sizes.margin)
     drawn_marks = tuple(DrawnMark(mark, to_sheet(mark.at)) for mark in marks)
-    taken = [_around(one.at, sizes.mark, sizes.mark) for one in drawn_marks]
-    taken += [_pennant(one.at, sizes) for one in drawn_marks if one.mark.colour]
+    taken = _Taken(_around(one.at, sizes.mark, sizes.mark) for one in drawn_marks)
+    for one in drawn_marks:
+        if one.mark.colour:
+            taken.add(_pennant(one.at, sizes))
     lines = [(water, [to_sheet(p) for p in water.line]) for water in waters if water.line]
-    lines.sort(key=lambda one: -(one[0].water_class or 0))  # the worst water's name is placed first
-    drawn = []
+    lines.sort(key=lambda one: -(one[0].water_class or 0))  # the worst water's badge and name are placed first
+    sheet = Box(0, 0, width, height)
+    badges = {}
+    if not lines:
+        return Sheet(width, height, (), drawn_marks)
     for water, points in lines:
-        badge = _badge_place(points, taken, sizes, width, height)
-        taken.append(_around(badge, sizes.badge / 2, sizes.badge / 2))
-        label, anchor, box = _label_place(badge, water.name, taken, sizes, width, height)
-        taken.append(box)
-        drawn.append(DrawnWater(water, _path(points, closed=water.lake), badge, label, anchor))
-    order = {water.key: i for i, water in enumerate(waters)}
-    return Sheet(width, height, tuple(sorted(drawn, key=lambda one: order[one.water.key])), drawn_marks)
+        badges[water.key] = _badge_place(points, taken, sizes, sheet)
+        taken.add(_around(badges[water.key], sizes.badge / 2, sizes.badge / 2))
+    names = _names(lines, badges, taken, sizes, sheet)
+    drawn = {
+        water.key: DrawnWater(water, _path(points, closed=water.lake), badges[water.key], names[water.key])
+        for water, points in lines
+    }
+    return Sheet(width, height, tuple(drawn[one.key] for one in waters if one.line), drawn_marks)
 
 
 def _projection(points: Sequence[Point], width: float, height: float, margin: float) -> Callable[[Point], Point]:
@@ -155,29 +205,87 @@ def _along(points: Sequence[Point], part: float) -> Point:
 
 def _pennant(at: Point, sizes: Sizes) -> Box:
     """The place of the pennant above a station."""
-    return Box(at[0], at[1] - 3.2 * sizes.mark, at[0] + 3.6 * sizes.mark, at[1])
+    return Box(at[0], at[1] - 3.7 * sizes.mark, at[0] + 3.6 * sizes.mark, at[1])
 
 
-def _hits(box: Box, taken: Iterable[Box], width: float, height: float) -> int:
-    return sum(box.meets(other) for other in taken) + (0 if box.within(width, height) else 5)
+def _steps(points: Sequence[Point], sizes: Sizes) -> Iterator[Box]:
+    """The room of a line, in steps of a letter."""
+    half = sizes.letter / 4
+    for a, b in pairwise(points):
+        count = math.ceil(math.dist(a, b) / sizes.letter) or 1
+        for i in range(count):
+            yield _around((a[0] + (b[0] - a[0]) * i / count, a[1] + (b[1] - a[1]) * i / count), half, half)
 
 
-def _badge_place(points: Sequence[Point], taken: Sequence[Box], sizes: Sizes, width: float, height: float) -> Point:
-    places = [_along(points, part) for part in PARTS]
-    return min(places, key=lambda at: _hits(_around(at, sizes.badge / 2, sizes.badge / 2), taken, width, height))
+def _badge_place(points: Sequence[Point], taken: _Taken, sizes: Sizes, sheet: Box) -> Point:
+    def cost(at: Point) -> int:
+        box = _around(at, sizes.badge / 2, sizes.badge / 2)
+        return taken.hits(box) + (0 if box.within(sheet.right, sheet.bottom) else 5)
+
+    return min((_along(points, part) for part in PARTS), key=cost)
 
 
-def _label_place(
-    badge: Point, name: str, taken: Sequence[Box], sizes: Sizes, width: float, height: float
-) -> tuple[Point, str, Box]:
-    """Where a name stands beside its badge: right, left, below, above; and which end of it is there."""
-    long = sizes.letter * sum(1.0 if ord(letter) > 0x2E7F else 0.56 for letter in name)
-    gap, half = sizes.badge / 2 + 0.4 * sizes.letter, 0.6 * sizes.letter
-    x, y = badge
-    choices = [
-        ((x + gap, y), "start", Box(x + gap, y - half, x + gap + long, y + half)),
-        ((x - gap, y), "end", Box(x - gap - long, y - half, x - gap, y + half)),
-        ((x, y + gap + half), "middle", Box(x - long / 2, y + gap, x + long / 2, y + gap + 2 * half)),
-        ((x, y - gap - half), "middle", Box(x - long / 2, y - gap - 2 * half, x + long / 2, y - gap)),
-    ]
-    return min(choices, key=lambda one: _hits(one[2], taken, width, height))
+def _names(
+    lines: Sequence[tuple[Water, Sequence[Point]]], badges: Mapping[str, Point], taken: _Taken, sizes: Sizes, sheet: Box
+) -> dict[str, Name | None]:
+    """The name of each water beside its badge or its line; what finds no room is tried again before the others."""
+    crossed = _Taken(box for _, points in lines for box in _steps(points, sizes))
+    tries = []
+    for _ in range(NAME_TRIES):
+        placed: dict[str, Name | None] = {}
+        mine = _Taken(())
+        for water, points in lines:
+            places = [badges[water.key], *(_along(points, part) for part in PARTS)]
+            name = placed[water.key] = _name_place(places, water.name, (taken, mine, crossed), sizes, sheet)
+            if name is not None:
+                mine.add(name.box)
+        tries.append(placed)
+        lines = sorted(lines, key=lambda one: placed[one[0].key] is not None)
+        if placed[lines[0][0].key] is not None or len(lines) > MOST_TRIED:
+            break
+    return min(tries, key=lambda placed: sum(one is None for one in placed.values()))
+
+
+def _name_place(
+    places: Sequence[Point], name: str, taken: tuple[_Taken, _Taken, _Taken], sizes: Sizes, sheet: Box
+) -> Name | None:
+    """Where a name stands beside one of the places: inside the sheet, on no mark and no other name (the first two of
+    ``taken``), across as few lines as may be (the third); the nearest of equal ones; None where there is no room.
+    """
+    marks, names, rivers = taken
+    best, crossings = None, math.inf
+    for words in _broken(name):
+        wide = sizes.letter * max(sum(1.0 if ord(one) > WIDE_LETTERS else NARROW for one in line) for line in words)
+        half = 0.6 * sizes.letter
+        for x, y in _beside(places, wide, half * len(words), sizes):
+            box = _around((x, y), wide / 2, half * len(words))
+            if not box.within(sheet.right, sheet.bottom - sizes.foot) or marks.hit(box) or names.hit(box):
+                continue
+            crossed = rivers.hits(box)
+            if crossed < crossings:
+                lines = tuple((line, (x, box.top + half * (2 * i + 1))) for i, line in enumerate(words))
+                best, crossings = Name(lines, box), crossed
+            if not crossed:
+                return best
+    return best
+
+
+def _broken(name: str) -> Iterator[tuple[str, ...]]:
+    """A name in one line, then in two where it has a space."""
+    yield (name,)
+    spaces = [i for i, letter in enumerate(name) if letter == " "]
+    if spaces:
+        at = min(spaces, key=lambda i: abs(i - len(name) / 2))
+        yield name[:at], name[at + 1 :]
+
+
+def _beside(places: Sequence[Point], wide: float, half: float, sizes: Sizes) -> Iterator[Point]:
+    """Middles of a name, the nearest first: right, left, below and above each place, then at its corners."""
+    gap = sizes.badge / 2 + 0.4 * sizes.letter
+    for far in (0.0, 0.6 * sizes.letter, 1.2 * sizes.letter):
+        right, down = gap + far + wide / 2, gap + far + half
+        for x, y in places:
+            yield from ((x + right, y), (x - right, y), (x, y + down), (x, y - down))
+        for x, y in places:
+            for dx, dy in product((wide / 2, -wide / 2), (down, -down)):
+                yield x + dx, y + dy

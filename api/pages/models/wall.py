@@ -19,7 +19,7 @@ from sensors.stations import Reach, Registry
 URGENT = 3
 """Incidents that are named."""
 MAP = (1118.0, 768.0)
-SIZES = Sizes(badge=46.0, letter=30.0, margin=90.0, mark=10.0)
+SIZES = Sizes(badge=46.0, letter=30.0, margin=90.0, mark=11.0, foot=84.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-// Hang a sensor or swap one, on one screen: place, photos, sensor, first reading. Nothing blocks: what is not there yet can
-// follow later.
-import { foot, h, icon, of, screen, title } from "./app.js";
+// Hang a sensor or swap one, on one screen: place, photos, sensor, first reading. What is not there yet can
+// follow later; only a record that names no sensor is not taken.
+import { foot, h, icon, of, screen, tell, title } from "./app.js";
 import { numberOf, plausibility } from "./judge.js";
 import { waterMap } from "./map.js";
 import { asPhotos, button, card, chip, deploymentOf, distanceText, isoOf, link, numberField, openDraft, parameters, photoField, placeCard, say, stationOf, textField, unitText, valueText } from "./parts.js";
@@ -98,6 +98,10 @@ async function hang(place, key, fixed) {
 
   async function finish() {
     if (!value.parameter) return place.querySelector("select").focus();
+    if (!value.serial && !value.photos.length) { // else one tap takes the serial of what hangs there away
+      tell(say("hang_needs"));
+      return place.querySelector('[data-testid="hang-serial"]').focus();
+    }
     const old = before();
     const reading = numberOf(value.reading);
     const depth_m = numberOf(value.depth ?? String(old?.depth_m ?? ""));

@@ -147,8 +147,13 @@ async function start(place) {
 const signIn = () => [h("h2", {}, say("field.step_sign_in")), h("p", { class: "f-quiet" }, say("field.step_sign_in_text")),
   h("a", { class: "f-btn f-main f-wide", href: `/login?next=${encodeURIComponent("/field/")}`, "data-testid": "field-sign-in" }, say("field.sign_in"))];
 
-const nothing = (error) => [h("h2", {}, say(error.text ? "field.not_possible" : "field.no_answer")), h("p", { class: "f-quiet" }, error.text ? of(error.text) : say("field.no_answer_text")),
+const nothing = (error) => error.status === 403 ? forAnother() : [h("h2", {}, say(error.text ? "field.not_possible" : "field.no_answer")), h("p", { class: "f-quiet" }, error.text ? of(error.text) : say("field.no_answer_text")),
   h("button", { class: "f-btn f-main f-wide", type: "button", onclick: () => location.reload() }, icon("retry"), say("field.again"))];
+
+// Somebody of the public signed in: who the app is for, and the form that they can use.
+const forAnother = () => [h("h2", {}, say("field.not_yours")), h("p", { class: "f-quiet", "data-testid": "field-not-yours" }, say("field.not_yours_text")),
+  h("a", { class: "f-btn f-main f-wide", href: "/report" }, say("field.report_form")),
+  h("button", { class: "f-btn f-wide", type: "button", onclick: () => location.reload() }, icon("retry"), say("field.again"))];
 
 function askName(draw, person) {
   const input = h("input", { name: "name", maxlength: 60, autocomplete: "off", value: deviceName(), "data-testid": "field-phone-name" });

@@ -2,17 +2,20 @@
 import { ago, go, h, icon, isOnline, knows, moment, of, say, foot, screen, tell, title } from "./app.js";
 import { exported } from "./export.js";
 import { following, refusedCard } from "./home.js";
+import { parameters } from "./parts.js";
 import { photosAgain, send } from "./send.js";
 import { isUnsent, kept, list, record as recordOf, stateOf, update, tell as changed } from "./store.js";
 
 const KINDS = { hang: "probe", calibrate: "wrench", visit: "wrench", report: "camera", patrol: "walk", done: "done", place: "pin", correct: "retry" };
 const SIGNS = { waiting: "", photos: "", sent: "f-ok", conflict: "f-dev", office: "f-dev", refused: "f-no" };
 
+let known = new Map(); // the parameters by key, as of the screen that is drawn
+
 // What a record is, in a line: its kind and what it is about.
 function about({ kind, object, new: fresh }) {
   const what = object.name ?? object.station ?? (object.incident ? say("field.task_number", { number: object.incident }) : "") ?? "";
   const text = fresh?.text ?? fresh?.comment ?? "";
-  return [say(`field_queue.kind_${kind}`), of(what) || text.slice(0, 24), object.parameter].filter(Boolean).join(" ");
+  return [say(`field_queue.kind_${kind}`), of(what) || text.slice(0, 24), object.parameter && (of(known.get(object.parameter)?.name) || object.parameter)].filter(Boolean).join(" ");
 }
 
 const short = (id) => id.slice(0, 8).toUpperCase();
@@ -56,7 +59,8 @@ function row(record) {
 screen("/queue", async (place) => {
   title(say("field_queue.title"));
   const draw = async () => {
-    const [records, refused] = await Promise.all([list(), kept("refused")]);
+    const [records, refused, names] = await Promise.all([list(), kept("refused"), parameters()]);
+    known = names;
     const unsent = records.filter(isUnsent);
     const texts = unsent.filter((one) => stateOf(one) === "waiting").length;
     const photos = records.flatMap((one) => one.photos).filter((one) => !one.stored && !one.given_up).length;
@@ -93,6 +97,7 @@ screen("/queue/:id", async (place, { id }) => {
   const draw = async () => {
     const record = await recordOf(id);
     if (!record) return [h("section", { class: "f-card" }, h("p", { class: "f-quiet" }, say("field_queue.gone")))];
+    known = await parameters();
     title(about(record), "", "/queue");
     return [h("ul", { class: "f-card f-list" }, row(record)), h("section", { class: "f-card" }, h("h2", {}, say("field_queue.content")), table([["", record.new]]))];
   };
@@ -129,6 +134,7 @@ function table(sides) {
 screen("/conflict/:id", async (place, { id }) => {
   const record = await recordOf(id);
   if (!record?.receipt) return go("/queue");
+  known = await parameters();
   title(about(record), say("field_queue.two"), "/queue");
   const { mine, theirs, message } = record.receipt;
   const decide = async (keep) => {
@@ -153,6 +159,7 @@ screen("/conflict/:id", async (place, { id }) => {
 // -- the file of what was not sent ------------------------------------------------------------------------------------
 
 screen("/export", async (place) => {
+  known = await parameters();
   title(say("field_queue.export_title"), "", "/queue");
   const records = (await list()).filter((one) => isUnsent(one) || one.photos.some((entry) => !entry.stored));
   if (!records.length) {

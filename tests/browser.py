@@ -1,5 +1,6 @@
 """For the tests of pages in a browser: the site with a past as a process of its own, and Chromium."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from riverchief.brokers.local import free_port
 from tests import pages_site, preloaded
 from tests.rig import answers
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or "/usr/bin/chromium"
+"""The browser without windows where the distribution has it: it starts and draws with half the processor time."""
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -52,9 +52,17 @@ SLOWEST_FIRST = ("faults", "system", "fuzz", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
 LONGEST = (
     "test_random_faults.py",
+    "test_kill.py",
+    "test_demo.py",
+    "test_large_site.py",
+    "test_stack.py",
+    "test_pages_axe.py",
+    "test_tasks.py",
+    "test_outbox.py",
     "test_pipeline.py",
     "test_api.py",
     "test_dashboards.py",
+    "test_series_stream.py",
     "test_reading_store.py",
     "test_scenarios.py",
     "test_rights.py",
@@ -74,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
     lacking = {
         "broker": shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists(),
-        "browser": shutil.which("chromium") is None,
+        "browser": not (shutil.which("chromium-headless-shell") or shutil.which("chromium")),
         "influx": shutil.which("influxd") is None,
         "prometheus": None in (shutil.which("prometheus"), shutil.which("promtool")),
         "postgres": postgres.programs() is None,

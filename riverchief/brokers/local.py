@@ -28,8 +28,10 @@ from riverchief.guard import guard
 from sensors.wire.telemetry import topic
 
 MAX_IN_FLIGHT = 8000
+ACK_WAIT_S = 30
+"""After how long NATS sends again what nobody acknowledged."""
 MAX_IN_FLIGHT_NATS = 2000
-"""Fewer, since NATS sends again what it sent 30 s ago: on a slow machine the end of a longer window came twice."""
+"""Fewer, since NATS sends again after `ACK_WAIT_S`: on a slow machine the end of a longer window came twice."""
 MAX_MESSAGE_BYTES = 300_000
 INGEST, DEVICE = "ingest", "device"
 PORTS = range(20_000, 32_768)
@@ -278,7 +280,7 @@ pid_file: "{pid}"
 listen: 127.0.0.1:{free_port()}
 max_payload: {MAX_MESSAGE_BYTES}
 jetstream {{ store_dir: "{folder / "store"}", sync_interval: always }}
-mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {MAX_IN_FLIGHT_NATS} }}
+mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "{ACK_WAIT_S}s", max_ack_pending: {MAX_IN_FLIGHT_NATS} }}
 authorization {{ include "{users.name}" }}
 """
     )

@@ -46,7 +46,8 @@ from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
 from tests.says import says
 
-pytestmark = pytest.mark.both_databases
+BOTH = pytest.mark.both_databases
+"""Tests whose answer comes from what is stored; the others say the same on any database."""
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 MINUTE = 60_000
@@ -144,6 +145,7 @@ def test_a_living_process_says_ok(river: River) -> None:
     assert response.headers["content-type"].startswith("text/plain")
 
 
+@BOTH
 def test_the_system_is_ready_when_the_database_answers_and_every_part_works(river: River) -> None:
     client = river.asked(parts=lambda: [Part("intake", True, "0 messages wait")])
     response = client.get("/readyz")
@@ -395,6 +397,7 @@ def test_an_endless_body_is_not_read_to_its_end(river: River) -> None:
     assert read == READINGS_MOST_BYTES // 10_000 + 1
 
 
+@BOTH
 def test_a_message_beyond_256_kib_but_within_the_slack_is_quarantined(river: River) -> None:
     body = json.dumps({"station": "shiwan", "readings": [], "note": "x" * MAX_BYTES})
     response = river.client.post("/api/v1/readings", content=body)
@@ -405,6 +408,7 @@ def test_a_message_beyond_256_kib_but_within_the_slack_is_quarantined(river: Riv
 # -- stations ----------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_a_registered_station_is_found_again(river: River) -> None:
     new = {"key": "nandou-1", "zh": "南窦涌", "lon": 113.09, "lat": 23.01, "parameters": ["ph"], "gateway": "g1"}
     response = river.client.post("/api/v1/stations", json=new)
@@ -423,6 +427,7 @@ def test_a_registered_station_is_found_again(river: River) -> None:
     }
 
 
+@BOTH
 def test_a_key_that_is_taken_is_refused_and_nothing_changes(river: River) -> None:
     response = river.client.post("/api/v1/stations", json={"key": "shiwan", "lon": 1, "lat": 2})
     is_problem(response, 409, "shiwan")
@@ -472,6 +477,7 @@ def test_a_body_of_another_type_is_told_what_is_needed(river: River) -> None:
     is_problem(response, 400, "application/json")
 
 
+@BOTH
 def test_a_change_keeps_what_it_does_not_name(river: River) -> None:
     response = river.client.patch("/api/v1/stations/shiwan", json={"interval_s": 60, "gateway": "g7"})
     assert response.status_code == 200
@@ -502,6 +508,7 @@ def test_a_change_is_checked_like_a_new_station(river: River, change: dict[str, 
     assert river.client.get("/api/v1/stations/shiwan").json() == before
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", ""), ("PATCH", ""), ("GET", "/latest"), ("GET", "/series?parameter=ph")],
@@ -510,6 +517,7 @@ def test_a_station_nobody_registered_is_named(river: River, method: str, path: s
     is_problem(river.client.request(method, f"/api/v1/stations/nobody{path}", json={}), 404, "'nobody'")
 
 
+@BOTH
 def test_stations_are_listed_page_by_page_each_once(river: River) -> None:
     for n in range(5):
         river.client.post("/api/v1/stations", json={"key": f"s{n}", "lon": 113, "lat": 23})
@@ -536,6 +544,7 @@ def test_a_cursor_that_is_none_is_refused(river: River, name: str) -> None:
         is_problem(river.client.get(f"/api/v1/{name}", params={"cursor": cursor}), 400, "cursor")
 
 
+@BOTH
 def test_a_cursor_of_one_list_does_not_fit_another(river: River) -> None:
     cursor = river.client.get("/api/v1/stations", params={"limit": 1}).json()["next_cursor"]
     is_problem(river.client.get("/api/v1/reaches", params={"cursor": cursor}), 400, "cursor")
@@ -547,6 +556,7 @@ def test_a_page_of_no_possible_size_is_refused(river: River, name: str) -> None:
         is_problem(river.client.get(f"/api/v1/{name}", params={"limit": limit}), 400, "limit")
 
 
+@BOTH
 def test_stations_are_a_map_for_those_who_ask_for_one(river: River) -> None:
     response = river.client.get("/api/v1/stations", headers={"Accept": "application/geo+json"})
     assert response.headers["content-type"] == "application/geo+json"
@@ -579,6 +589,7 @@ def test_the_accept_header_decides_the_form(river: River, accept: str, given: st
 # -- latest ------------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_latest_shows_each_usable_value_with_its_age_and_name(river: River) -> None:
     river.send(at_ms=NOW - 5 * MINUTE, ph=7.18, do=6.0)
     river.send(at_ms=NOW - MINUTE, ph=99.0)  # no instrument measures that: flagged bad
@@ -592,6 +603,7 @@ def test_latest_shows_each_usable_value_with_its_age_and_name(river: River) -> N
     assert (nh3n["value"], nh3n["at"], nh3n["newest_at"]) == (None, None, None)  # expected and never sent
 
 
+@BOTH
 def test_a_station_that_sent_nothing_usable_shows_that_it_speaks(river: River) -> None:
     river.send(at_ms=NOW - MINUTE, ph=99.0)
     answer = river.client.get("/api/v1/stations/shiwan/latest").json()
@@ -612,6 +624,7 @@ def test_a_station_is_late_after_one_and_a_half_intervals_and_offline_after_thre
     assert (answer["state"], answer["age_s"]) == (state, max(0, silent_s))
 
 
+@BOTH
 def test_latest_of_all_has_every_station_the_silent_ones_too(river: River) -> None:
     river.send(ph=7.0)
     items = {item["station"]: item for item in river.client.get("/api/v1/stations/latest").json()["items"]}
@@ -619,6 +632,7 @@ def test_latest_of_all_has_every_station_the_silent_ones_too(river: River) -> No
     assert (items["qicha"]["state"], items["qicha"]["newest_at"], items["qicha"]["values"]) == ("never", None, [])
 
 
+@BOTH
 def test_a_station_registered_or_changed_shows_at_once(river: River) -> None:
     river.send(at_ms=NOW - 400_000, ph=7.0)
     assert river.client.get("/api/v1/stations/shiwan/latest").json()["state"] == "ok"
@@ -637,6 +651,7 @@ def _hours(river: River, count: int = 120) -> None:
     assert river.client.post("/api/v1/readings", json=message("shiwan", *samples)).json()["stored"] == count
 
 
+@BOTH
 def test_a_series_has_every_reading_with_its_flag_and_the_tests_that_raised_it(river: River) -> None:
     _hours(river)
     answer = river.client.get("/api/v1/stations/shiwan/series", params={"parameter": "ph"}).json()
@@ -654,6 +669,7 @@ def test_a_series_has_every_reading_with_its_flag_and_the_tests_that_raised_it(r
     assert answer["points"][1]["tests"] == []
 
 
+@BOTH
 def test_a_thinned_series_has_mean_extremes_and_count_of_the_usable_readings(river: River) -> None:
     _hours(river)
     asked = {"parameter": "ph", "start": rfc3339(NOW - 120 * MINUTE), "end": rfc3339(NOW), "points": 12}
@@ -668,6 +684,7 @@ def test_a_thinned_series_has_mean_extremes_and_count_of_the_usable_readings(riv
     assert "instrument_range" in first["tests"]
 
 
+@BOTH
 def test_a_bucket_without_any_usable_reading_is_null_in_every_form(river: River) -> None:
     samples = [(NOW - i * MINUTE, {"ph": 99.0 if i > 10 else 7.0}) for i in range(20, 0, -1)]
     river.client.post("/api/v1/readings", json=message("shiwan", *samples))
@@ -685,6 +702,7 @@ def test_a_bucket_without_any_usable_reading_is_null_in_every_form(river: River)
     assert rows[1]["value"] == 7.0
 
 
+@BOTH
 def test_a_series_is_the_same_as_json_csv_and_arrow(river: River) -> None:
     _hours(river, 30)
     path = "/api/v1/stations/shiwan/series?parameter=ph"
@@ -710,6 +728,7 @@ def test_a_series_is_the_same_as_json_csv_and_arrow(river: River) -> None:
     assert table["tests"].to_list() == [p["tests"] for p in points]
 
 
+@BOTH
 @pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/vnd.apache.arrow.stream"])
 def test_a_series_of_nothing_is_an_answer(river: River, accept: str) -> None:
     response = river.client.get("/api/v1/stations/qicha/series?parameter=tp", headers={"Accept": accept})
@@ -718,12 +737,14 @@ def test_a_series_of_nothing_is_an_answer(river: River, accept: str) -> None:
         assert response.json()["points"] == []
 
 
+@BOTH
 def test_milliseconds_of_a_reading_survive(river: River) -> None:
     river.send(at_ms=NOW - 1_234, ph=7.0)
     points = river.client.get("/api/v1/stations/shiwan/series?parameter=ph").json()["points"]
     assert [p["at"] for p in points] == ["2026-05-12T09:59:58.766Z"]
 
 
+@BOTH
 def test_a_plus_that_the_url_turned_into_a_space_is_understood(river: River) -> None:
     answer = river.client.get("/api/v1/stations/shiwan/series?parameter=ph&start=2026-05-12T10:30:00+08:00").json()
     assert answer["start"] == "2026-05-12T02:30:00Z"
@@ -751,6 +772,7 @@ def test_a_series_that_cannot_be_is_refused_with_its_fault(river: River, query: 
     is_problem(river.client.get(f"/api/v1/stations/shiwan/series?{query}"), 400, named)
 
 
+@BOTH
 def test_a_series_from_the_first_to_the_last_year_there_is_answered(river: River) -> None:
     _hours(river, 30)
     span = {"start": "0001-01-01T00:00:00+14:00", "end": "9999-12-31T23:59:59-12:00", "parameter": "ph", "points": 2}
@@ -762,6 +784,7 @@ def test_a_series_from_the_first_to_the_last_year_there_is_answered(river: River
 # -- readings ----------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_a_message_is_answered_once_its_readings_are_stored(river: River) -> None:
     body = message("shiwan", (NOW - MINUTE, {"ph": 7.18, "do": 6.0}), (NOW, {"ph": 7.2}), seq=0)
     response = river.client.post("/api/v1/readings", json=body)
@@ -770,6 +793,7 @@ def test_a_message_is_answered_once_its_readings_are_stored(river: River) -> Non
     assert river.store.count()["shiwan"] == 3
 
 
+@BOTH
 def test_the_same_message_twice_is_one_reading(river: River) -> None:
     body = message("shiwan", (NOW, {"ph": 7.2}), seq=5)
     river.client.post("/api/v1/readings", json=body)
@@ -778,6 +802,7 @@ def test_the_same_message_twice_is_one_reading(river: River) -> None:
     assert river.store.count()["shiwan"] == 1
 
 
+@BOTH
 def test_a_nan_costs_one_reading_and_not_the_message(river: River) -> None:
     body = b'{"station":"shiwan","readings":[{"at":"2026-05-12T09:59:00Z","values":{"ph":7.1,"do":NaN,"tp":Infinity}}]}'
     answer = river.client.post("/api/v1/readings", content=body).json()
@@ -789,6 +814,7 @@ def test_a_nan_costs_one_reading_and_not_the_message(river: River) -> None:
     assert answer["quarantined"][0]["readings"][0]["at"] == "2026-05-12T09:59:00Z"
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -817,6 +843,7 @@ def test_what_cannot_be_used_is_taken_and_quarantined_with_the_reason(
     assert base64.b64decode(held[0]["payload"]) == response.request.content
 
 
+@BOTH
 def test_a_reading_without_a_readable_time_is_listed_without_one(river: River) -> None:
     body = {"station": "shiwan", "readings": [{"at": "noon", "values": {"ph": 7}}]}
     refused = river.client.post("/api/v1/readings", json=body).json()["quarantined"][0]
@@ -851,6 +878,7 @@ def test_a_body_that_names_no_station_is_refused_for_nobody_could_be_asked(
     assert river.client.get("/api/v1/quarantine").json()["items"] == []
 
 
+@BOTH
 def test_a_value_that_a_person_sends_again_as_another_one_names_the_person(river: River) -> None:
     river.send(at_ms=NOW - MINUTE, ph=7.0)
     river.send(at_ms=NOW - MINUTE, ph=7.4)
@@ -906,6 +934,7 @@ def _act(river: River, number: int, action: str, *, if_match: str | None = None,
     return river.client.post(f"/api/v1/incidents/{number}/actions", json=content, headers=headers)
 
 
+@BOTH
 def test_an_incident_is_listed_and_told_in_full(river: River) -> None:
     number = _fired(river)
     listed = river.client.get("/api/v1/incidents").json()["items"]
@@ -928,6 +957,7 @@ def test_an_incident_is_listed_and_told_in_full(river: River) -> None:
     assert [(e["seq"], e["what"], e["by"]) for e in full["history"]] == [(1, "fired", "nh3n-high")]
 
 
+@BOTH
 def test_an_action_changes_the_incident_and_wakes_the_deliverer(river: River) -> None:
     number = _fired(river)
     response = _act(river, number, "accept", if_match='"1"')
@@ -940,6 +970,7 @@ def test_an_action_changes_the_incident_and_wakes_the_deliverer(river: River) ->
     assert river.client.get(f"/api/v1/incidents/{number}").json() == body
 
 
+@BOTH
 def test_a_forbidden_action_is_told_what_is_allowed_now(river: River) -> None:
     number = _fired(river)
     document = is_problem(_act(river, number, "close", comment="clean again"), 409, str(number))
@@ -952,6 +983,7 @@ def test_a_forbidden_action_is_told_what_is_allowed_now(river: River) -> None:
     assert river.client.get(f"/api/v1/incidents/{number}").json()["incident"]["version"] == 2
 
 
+@BOTH
 def test_a_decision_that_rests_on_an_older_state_is_refused(river: River) -> None:
     number = _fired(river)
     _act(river, number, "accept")
@@ -983,6 +1015,7 @@ def test_an_action_of_the_wrong_shape_is_refused_with_its_fault(river: River, bo
     is_problem(river.client.post(f"/api/v1/incidents/{number}/actions", json=body), 400, named)
 
 
+@BOTH
 @pytest.mark.parametrize("number", ["0", "999", "-1", "99999999999999999999999"])
 def test_an_incident_that_is_not_there_is_named(river: River, number: str) -> None:
     is_problem(river.client.get(f"/api/v1/incidents/{number}"), 404, number)
@@ -991,6 +1024,7 @@ def test_an_incident_that_is_not_there_is_named(river: River, number: str) -> No
     )
 
 
+@BOTH
 def test_incidents_are_found_by_state_and_station_page_by_page(river: River) -> None:
     numbers = [_fired(river, station) for station in ("shiwan", "qicha", "nandou")]
     _act(river, numbers[0], "false_alarm", comment="the probe was being cleaned", reason="maintenance")
@@ -1015,6 +1049,7 @@ def test_incidents_are_found_by_state_and_station_page_by_page(river: River) -> 
 # -- ledger and quarantine ---------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_the_account_of_a_day_closes(river: River) -> None:
     river.send(ph=7.0, acid=1.0)
     river.send(ph=7.0)
@@ -1025,6 +1060,7 @@ def test_the_account_of_a_day_closes(river: River) -> None:
     assert river.client.get("/api/v1/ledger", params={"day": "2026-05-11"}).json()["items"] == []
 
 
+@BOTH
 def test_missing_messages_nobody_counted_leave_the_account_open(river: River) -> None:
     for seq in (0, 4):
         river.client.post("/api/v1/readings", json=message("shiwan", (NOW - seq * MINUTE, {"ph": 7.0}), seq=seq))
@@ -1033,6 +1069,7 @@ def test_missing_messages_nobody_counted_leave_the_account_open(river: River) ->
     assert account["messages_missing"] == 3
 
 
+@BOTH
 def test_accounts_are_listed_page_by_page_newest_day_first(river: River) -> None:
     for day in range(4):
         for station in ("shiwan", "qicha"):
@@ -1057,6 +1094,7 @@ def test_a_day_that_is_none_is_refused(river: River, day: str) -> None:
     is_problem(river.client.get("/api/v1/ledger", params={"day": day}), 400, "day", repr(day))
 
 
+@BOTH
 def test_quarantine_keeps_the_bytes_and_shows_them_where_they_are_text(river: River) -> None:
     body = json.dumps(message("nobody", (NOW, {"ph": 7.0})), ensure_ascii=False).encode()
     river.client.post("/api/v1/readings", content=body)
@@ -1082,6 +1120,7 @@ def test_a_long_text_is_shown_up_to_a_whole_letter(river: River) -> None:
     assert 4000 < len(text.encode()) <= 4096
 
 
+@BOTH
 def test_quarantine_is_found_by_reason_and_station_page_by_page(river: River) -> None:
     for n in range(3):
         river.send(station="nobody", at_ms=NOW - n * MINUTE, ph=7.0)
@@ -1101,6 +1140,7 @@ def test_quarantine_is_found_by_reason_and_station_page_by_page(river: River) ->
     is_problem(river.client.get("/api/v1/quarantine?status=gone"), 400, "status")
 
 
+@BOTH
 def test_a_replay_after_the_station_was_registered_stores_its_readings_and_closes_the_ledger(river: River) -> None:
     assert river.send(station="nandou-1", ph=7.0, nh3n=0.5)["stored"] == 0
     (held,) = river.client.get("/api/v1/quarantine").json()["items"]
@@ -1120,6 +1160,7 @@ def test_a_replay_after_the_station_was_registered_stores_its_readings_and_close
     assert river.store.count()["nandou-1"] == 2
 
 
+@BOTH
 def test_a_replay_that_is_refused_again_has_a_new_entry(river: River) -> None:
     river.send(station="nobody", ph=7.0)
     response = river.client.post("/api/v1/quarantine/1/replay")
@@ -1129,6 +1170,7 @@ def test_a_replay_that_is_refused_again_has_a_new_entry(river: River) -> None:
     assert (account["closed"], account["quarantined"]) == (True, 1)
 
 
+@BOTH
 def test_two_replays_of_one_entry_at_once_count_it_once(river: River) -> None:
     river.send(acid=1.0)
     handed_over = threading.Event()
@@ -1158,11 +1200,13 @@ def test_two_replays_of_one_entry_at_once_count_it_once(river: River) -> None:
     assert (account["closed"], account["readings"], account["quarantined"]) == (True, 1, 1)
 
 
+@BOTH
 @pytest.mark.parametrize("entry", ["0", "7", "-1", "99999999999999999999999"])
 def test_a_quarantine_entry_that_is_not_there_is_named(river: River, entry: str) -> None:
     is_problem(river.client.post(f"/api/v1/quarantine/{entry}/replay"), 404, entry)
 
 
+@BOTH
 def test_a_message_kept_in_part_cannot_be_replayed(river: River) -> None:
     river.context.submit(Message("shiwan", b"x" * (MAX_BYTES + 1), NOW)).result(30)  # type: ignore[misc]
     is_problem(river.client.post("/api/v1/quarantine/1/replay"), 409, str(MAX_BYTES + 1))
@@ -1180,6 +1224,7 @@ def test_without_an_ingest_nothing_is_replayed_and_the_entry_stays_free(river: R
 # -- reaches -----------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_a_reach_shows_its_line_its_stations_and_what_flows_into_it(river: River) -> None:
     page = river.client.get("/api/v1/reaches").json()
     assert [r["key"] for r in page["items"]] == ["dongping", "qichachong"]
@@ -1190,6 +1235,7 @@ def test_a_reach_shows_its_line_its_stations_and_what_flows_into_it(river: River
     assert "class" not in one
 
 
+@BOTH
 def test_reaches_are_a_map_for_those_who_ask_for_one(river: River) -> None:
     accept = {"Accept": "application/geo+json"}
     response = river.client.get("/api/v1/reaches?limit=1", headers=accept)
@@ -1202,10 +1248,12 @@ def test_reaches_are_a_map_for_those_who_ask_for_one(river: River) -> None:
     assert river.client.get("/api/v1/reaches/dongping", headers=accept).json() == feature
 
 
+@BOTH
 def test_a_reach_nobody_registered_is_named(river: River) -> None:
     is_problem(river.client.get("/api/v1/reaches/nile"), 404, "'nile'")
 
 
+@BOTH
 def test_no_answer_holds_a_number_json_does_not_know(river: River) -> None:
     _fired(river, value=math.nan, limit=math.inf)
     text = river.client.get("/api/v1/incidents").text

@@ -83,12 +83,6 @@ def test_a_large_or_malformed_draft_is_not_kept(app: FastAPI) -> None:
     assert browser.get("/drafts?page=x").json()["drafts"] == {}
 
 
-def test_a_page_of_another_origin_keeps_no_draft(app: FastAPI) -> None:
-    browser = browser_of(app, pages_site.OFFICE)
-    answer = browser.put("/drafts/x:b", json={"fields": [], "at": 1}, headers={"Origin": "http://elsewhere.example"})
-    assert answer.status_code == 403
-
-
 def test_the_drafts_of_a_person_are_bounded_in_number_and_time(database: Database) -> None:
     with database.write() as connection:
         for i in range(drafts.MAX_DRAFTS_PER_PERSON + 5):

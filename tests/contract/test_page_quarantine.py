@@ -114,13 +114,6 @@ def test_a_replay_after_the_cause_was_put_right_is_counted_once(
     assert stored() == before + 2
 
 
-def test_a_page_of_another_origin_replays_nothing(browser: TestClient, database: Database) -> None:
-    entry = _one(database, Reason.NOT_JSON)
-    answer = browser.post(f"/quarantine/{entry.id}/replay", headers={"Origin": "https://evil.example"})
-    assert answer.status_code == 403
-    assert _one(database, Reason.NOT_JSON).id == entry.id
-
-
 @pytest.mark.parametrize("number", ["0", "999999", "x", "-1", "9" * 30])
 def test_an_entry_that_is_not_there_is_not_found(browser: TestClient, number: str) -> None:
     assert browser.get(f"/quarantine/{number}").status_code == 404

@@ -276,13 +276,6 @@ def test_the_public_sees_no_review(app: FastAPI) -> None:
         assert browser.get(path).status_code == 403
 
 
-def test_a_form_of_another_origin_is_refused(app: FastAPI, reviewer: TestClient) -> None:
-    elsewhere = {"Origin": "https://elsewhere.example"}
-    assert reviewer.post(_path(BAD), data=_form(), headers=elsewhere).status_code == 403
-    assert reviewer.post(_path(BAD) + "/undo", data={"number": "1"}, headers=elsewhere).status_code == 403
-    assert _api(app, BAD) == []
-
-
 def test_an_unknown_review_is_not_undone(reviewer: TestClient) -> None:
     assert reviewer.post(_path(BAD) + "/undo", data={"number": "999"}).status_code == 404
     assert reviewer.post(_path(BAD) + "/undo", data={"number": "one"}).status_code == 400

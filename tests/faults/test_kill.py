@@ -11,6 +11,7 @@ from governance.incidents import queries as incident_queries
 from infra.clock import now_ms
 from ingest import ledger
 from ingest.storage.sql import SqlReadings
+from riverchief.brokers import local
 from sensors.parameters import catalogue
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
@@ -19,8 +20,15 @@ from tests.rig import KINDS, Running, eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault]
 
+ACK_WAIT_S = 10
+"""Less than a site's: after a kill the tests wait this long for what NATS had sent to the process before."""
 STATIONS = 10
 VALUES = {"water_temp": 25.0, "ph": 7.1, "do": 5.0, "nh3n": 0.9}
+
+
+@pytest.fixture(autouse=True)
+def _sent_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "ACK_WAIT_S", ACK_WAIT_S)
 
 
 def fleet_for(site: Running) -> Fleet:

@@ -73,8 +73,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    with build_assets.installed() as (_, work):
-        return (work / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+    return build_assets.axe()
 
 
 @pytest.fixture(scope="module")

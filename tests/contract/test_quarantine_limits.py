@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from governance.incidents import store as incident_store
+from governance.incidents import queries
 from infra.database import Database
 from infra.times import DAY_MS, HOUR_MS
 from ingest import ledger, quarantine, quarantine_limits
@@ -145,7 +145,7 @@ def test_the_device_is_named_until_it_was_quiet_and_the_doctor_says_what_was_dis
     site.tick(None, T0 + 1000)
     site.tick(None, T0 + 2000)
     with site.database.read() as connection:
-        found = incident_store.list_incidents(connection, limit=10)
+        found = queries.list_incidents(connection, limit=10)
     assert [(one.station, one.cause) for one in found] == [("broken", "device:broken")]
     assert set(site.discards.current) == {"broken", ledger.UNREGISTERED}
     assert DISCARD_RULE in {rule for rule, _, _ in site.history.checks.alarms}

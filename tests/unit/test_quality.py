@@ -383,7 +383,8 @@ def test_two_sensors_that_send_one_reading_each_are_not_measured_by_each_others_
     flags = []
     for i, one in enumerate([5.0, 5.1, 4.9, 5.0, 5.1, 4.9, 5.0, 5.1, 80.0, 81.0, 5.0]):
         at = np.full(2, START + i * 5 * MINUTE)
-        result = check_quality(np.arange(2), parameter, at, np.array([one, 800.0 + i % 2]), status, both, CATALOGUE)
+        values = np.array([one, 800.0 + i % 2])
+        result = check_quality(SeriesReadings(np.arange(2), parameter, at, values, status), both, CATALOGUE)
         both.apply(result.carried)
         flags += zip(
             result.reflag_series.tolist(), result.reflag_at.tolist(), result.reflag_packed.tolist(), strict=True
@@ -396,9 +397,8 @@ def test_what_a_series_learned_is_read_again_as_it_was_written() -> None:
     one = days("turbidity", 20.0, 0.5, number=3, every=HOUR)
     series, at = np.zeros(1, np.int64), one.now + DAY_MS
     status = np.full(1, ord("N"), np.uint8)
-    turned = check_quality(
-        series, one.memory.parameter, np.array([at]), np.array([20.0]), status, one.memory, CATALOGUE
-    ).carried
+    newest = SeriesReadings(series, one.memory.parameter, np.array([at]), np.array([20.0]), status)
+    turned = check_quality(newest, one.memory, CATALOGUE).carried
     ((_, newest_ms, body),) = turned.frozen()
     one.memory.apply(turned)
     again = memory("turbidity")

@@ -257,7 +257,7 @@ class _Stage:
             return process
         port, inner = self.site.broker.port, psutil.Process(process.pid)
         wait_for("no connection to the broker", lambda: _connected(inner, port), 60)
-        time.sleep(1.0)
+        wait_for("it does not come to rest after its start", lambda: _rests(inner), 60)
         return process
 
     def arrived(self) -> int:
@@ -276,6 +276,14 @@ class _Stage:
     def used(self, process: psutil.Process) -> list[psutil.Process]:
         own = [process, *process.children(recursive=True)]
         return own if self.peer.embedded else [*own, self.site.influx.process]
+
+
+def _rests(process: psutil.Process) -> bool:
+    """Whether a process has started all of its parts: it uses less than a tenth of a processor for a second."""
+    parts = [process, *process.children(recursive=True)]
+    before = sum(map(cpu_s, parts))
+    time.sleep(1.0)
+    return sum(map(cpu_s, parts)) - before < 0.1
 
 
 def _connected(process: psutil.Process, port: int) -> bool:

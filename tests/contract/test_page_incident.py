@@ -1,14 +1,18 @@
 """The page of an incident: what it says and how sure, evidence of every kind of finding, acting with photos."""
 
 import io
+import json
 import re
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from governance import tables
+from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row
@@ -352,12 +356,25 @@ def test_the_dispatch_form_offers_who_can_answer_for_a_case_and_the_timeline_nam
     assert f"<option>{pages_site.CHIEF}" in form or f'value="{pages_site.CHIEF}"' in form
     for name in (pages_site.PUBLIC, pages_site.AUDITOR, pages_site.ENGINEER):
         assert name not in form, name
-    sent = Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID, pages_site.WORKER, Department.WATER))
-    act_on_case(database, made.id, sent)
+    to = {"region": pages_site.GRID, "responsible": pages_site.WORKER, "department": Department.WATER}
+    sent = browser.post(f"/api/v1/incidents/{made.id}/actions", json={"action": "dispatch", "to": to})
+    assert sent.status_code == 200, sent.text
     told = part(browser.get(f"/incidents/{made.id}").text, "case-timeline")
+    region = say("incident.assigned_region", region=Text("示例网格甲", "Example grid A"))
     assert say("incident.assigned_person", name=pages_site.WORKER).zh in told
-    assert say("incident.assigned_region", region="示例网格甲").zh in told
+    assert region.zh in told
     assert pages_site.GRID not in told
+    _, history = read_case(database, made.id)
+    texts = {"the record": history[-1].text.zh}
+    with database.read() as connection:
+        (entry, *_) = audit_trail.list_entries(connection, kind="incident", id=str(made.id), limit=1)
+        texts["the trail"] = json.loads(entry.body)["entry"]["text_zh"]
+        sent_on = sa.select(tables.outbox.c.body).where(tables.outbox.c.incident_id == made.id)
+        event = connection.scalars(sent_on.order_by(tables.outbox.c.id.desc())).first()
+        texts["a platform"] = json.loads(event)["data"]["text"]["zh"]
+    for whom, text in texts.items():
+        assert region.zh in text, whom
+        assert pages_site.GRID not in text, whom
 
 
 def test_who_reported_without_an_account_is_named_in_one_language(browser: TestClient, database: Database) -> None:

@@ -112,6 +112,7 @@ def _page(v: View, error: WaterError | None) -> Response:
         channels=channels,
         platform=platform,
         event_of=lambda one: json.loads(one.body),
+        failure_of=lambda one: models.platform_failure(one.last_error, one.last_status),
         may_again=v.actor.may(AGAIN),
         may_people=v.actor.may(Right.PEOPLE),
         may_staff=v.actor.may(Right.STAFF),

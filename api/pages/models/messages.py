@@ -18,6 +18,21 @@ SPANS = {"day": 1, "week": 7, "month": 30, "all": 0}
 """Days that the list goes back, the first of them today; 0: without an end."""
 USUAL_SPAN = "month"
 ROWS = 30
+EXPORT_HEAD = (
+    "column_when",
+    "column_to",
+    "column_colour",
+    "column_kind",
+    "column_what",
+    "column_incident",
+    "column_fate",
+    "channel",
+    "column_sent",
+    "column_confirmed",
+    "column_tries",
+    "column_why",
+)
+"""Columns of the list as a file."""
 MOST_ROWS = 600
 _HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
 LATE_MS = 5 * 60_000

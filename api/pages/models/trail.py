@@ -137,11 +137,6 @@ def _shown(values: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def cell(text: str) -> str:
-    """Text in a table for a spreadsheet: what it would read as a formula is written as text."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
 def moment(text: str) -> int:
     """The instant of a form, Beijing time: ``2026-05-12T14:05``. Raises ConfigurationError."""
     try:

@@ -30,6 +30,8 @@ from infra.texts import Text, say
 from infra.times import rfc3339
 
 SHOWN = 30
+REACHES = "reaches"
+"""The id of entries about all reaches at once."""
 FAULTS = 20
 PAUSE_S = 0.005
 """The walk rests so long every thousand entries, so that requests are answered meanwhile."""
@@ -102,6 +104,8 @@ def show(v: Viewing) -> Response:
 
 def _place_name(v: View, id_: str) -> str:
     """The station or river that the id of an object begins with; "" for any other."""
+    if id_ == REACHES:
+        return v.say("audit_page.all_reaches")
     registry, key = v.registries.recent(), id_.partition("/")[0]
     place = registry[key] if key in registry else registry.reach(key)
     return v.of(Text(place.zh, place.en)) if place else ""
@@ -150,9 +154,24 @@ def show_entry(v: Viewing, number: int) -> Response:
         prev=line.prev,
         is_first=earlier is None,
         changes=models.changes(line, earlier),
+        sentence=models.sentence(line),
+        field_name=lambda name: models.field_name(line.kind, name),
+        field_value=lambda name, value: _field_value(v, line.kind, name, value),
+        place_name=lambda id_: _place_name(v, id_),
         action_name=audit_trail.action_name,
         object_name=audit_trail.object_name,
     )
+
+
+def _field_value(v: View, kind: str, name: str, value: str) -> str:
+    """A field of an incident as people read it; any other as it was recorded."""
+    if kind != "incident":
+        return value
+    if name == "region":
+        return v.of(v.keeper.regions().name(value))
+    if name == "reach":
+        return _place_name(v, value) or value
+    return v.of(models.field_value(name, value))
 
 
 def _filter_words(v: View) -> str:

@@ -516,3 +516,13 @@ def test_the_page_can_be_fetched_in_parts_and_is_in_one_language(browser: TestCl
     assert say("timeline.title").en in en
     assert say("timeline.title").zh not in en
     assert say("verdict.title").zh not in en
+
+
+def test_a_case_that_a_missed_deadline_supervises_says_so_in_words(browser: TestClient, database: Database) -> None:
+    made = file_case(database, Place(pages_site.GRID, pages_site.RIVER, 113.1478, 23.0205))
+    with database.write() as connection:
+        change = {"supervised_at_ms": pages_site.now_ms(), "supervised_by": "deadline"}
+        connection.execute(sa.update(tables.incident).where(tables.incident.c.id == made.id).values(change))
+    chip = part(browser.get(f"/incidents/{made.id}").text, "case-supervised")
+    assert say("audit_entry.by_deadline").zh in chip
+    assert "deadline" not in chip

@@ -372,14 +372,28 @@ def _table(v: View, page: CasePage) -> list[tuple[str, list[dict[str, Any]]]]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _settled_doubt(incident: Incident, history: Sequence[Entry]) -> Text | None:
-    """The sentence of the entry that settled what was doubtful about an incident at first."""
+def _settled_doubt(v: View, incident: Incident, history: Sequence[Entry]) -> Text | None:
+    """The entry that settled what was doubtful about an incident at first: value and limit where it has them."""
     doubted = [one for one in history if (one.details.get("headline") or {}).get("doubtful")]
     if not doubted or (incident.headline is not None and incident.headline.doubtful):
         return None
     wanted = EntryKind.WITHDRAWN if incident.kind is FindingKind.DEVICE else EntryKind.FIRED
     later = [one for one in history if one.seq > doubted[0].seq and one.what is wanted and one not in doubted]
-    return next((one.text for one in later if one.details.get("kind") == incident.kind.value), None)
+    settled = next((one for one in later if one.details.get("kind") == incident.kind.value), None)
+    if settled is None:
+        return None
+    known = v.context.catalogue
+    key = str(settled.details.get("parameter", ""))
+    if settled.value is None or settled.limit is None or key not in known:
+        return settled.text
+    parameter = known[key]
+    return say(
+        "verdict.settled_by",
+        parameter=Text(parameter.zh, parameter.en),
+        value=parameter.with_unit(format_value(settled.value, parameter)),
+        limit=format_limit(settled.limit),
+        at=v.moment(settled.at_ms),
+    )
 
 
 def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -> CasePage:
@@ -427,7 +441,7 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -
         sort=sort,
         left=left,
         share=max(0.0, min(1.0, left_ms / whole)) if whole > 0 and sort in ("left", "soon") else None,
-        verdict=verdict.judge(incident, seen, v.context.catalogue, _settled_doubt(incident, history)),
+        verdict=verdict.judge(incident, seen, v.context.catalogue, _settled_doubt(v, incident, history)),
         rows=rows,
         charted=charted,
         unread=unread,

@@ -526,3 +526,18 @@ def test_a_case_that_a_missed_deadline_supervises_says_so_in_words(browser: Test
     chip = part(browser.get(f"/incidents/{made.id}").text, "case-supervised")
     assert say("audit_entry.by_deadline").zh in chip
     assert "deadline" not in chip
+
+
+def test_what_settled_a_doubt_is_said_in_one_short_line(browser: TestClient, database: Database) -> None:
+    at_ms = pages_site.now_ms() - pages_site.HOUR
+    doubtful = replace(SEWAGE, doubtful=True)
+    bare = {"parameter": None, "value": None, "limit": None, "cause": "doubt/1"}
+    first = finding(FindingKind.EVENT, at_ms, headline=doubtful, **bare)
+    sure = finding(
+        FindingKind.THRESHOLD, at_ms + pages_site.MINUTE, cause="doubt/1", value=8.2, limit=4.0, colour=Colour.RED
+    )
+    number = next(iter(record(database, first, sure).values()))
+    page = browser.get(f"/incidents/{number}").text
+    said = say("verdict.settled_by", parameter=Text("氨氮", ""), value="8.20 mg/L", limit="4.0", at="").zh
+    assert said.removesuffix("（）") in part(page, "case-verdict")
+    assert part(page, "case-verdict").count(sure.text.zh) == 1, "the whole sentence stands under the basis alone"

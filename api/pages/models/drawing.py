@@ -236,7 +236,8 @@ def _names(
         mine = _Taken(())
         for water, points in lines:
             places = [badges[water.key], *(_along(points, part) for part in PARTS)]
-            name = placed[water.key] = _name_place(places, water.name, (taken, mine, crossed), sizes, sheet)
+            own = _Taken(_steps(points, sizes))
+            name = placed[water.key] = _name_place(places, water.name, (taken, mine, crossed, own), sizes, sheet)
             if name is not None:
                 mine.add(name.box)
         tries.append(placed)
@@ -247,12 +248,13 @@ def _names(
 
 
 def _name_place(
-    places: Sequence[Point], name: str, taken: tuple[_Taken, _Taken, _Taken], sizes: Sizes, sheet: Box
+    places: Sequence[Point], name: str, taken: tuple[_Taken, _Taken, _Taken, _Taken], sizes: Sizes, sheet: Box
 ) -> Name | None:
     """Where a name stands beside one of the places: inside the sheet, on no mark and no other name (the first two of
-    ``taken``), across as few lines as may be (the third); the nearest of equal ones; None where there is no room.
+    ``taken``), across and close beside as few lines of others as may be (of all lines, the third, without its own, the
+    fourth); the nearest of equal ones; None where there is no room.
     """
-    marks, names, rivers = taken
+    marks, names, rivers, own = taken
     best, crossings = None, math.inf
     for words in _broken(name):
         wide = sizes.letter * max(sum(1.0 if ord(one) > WIDE_LETTERS else NARROW for one in line) for line in words)
@@ -261,7 +263,8 @@ def _name_place(
             box = _around((x, y), wide / 2, half * len(words))
             if not box.within(sheet.right, sheet.bottom - sizes.foot) or marks.hit(box) or names.hit(box):
                 continue
-            crossed = rivers.hits(box)
+            near = _around((x, y), wide / 2 + sizes.letter, half * len(words) + sizes.letter)
+            crossed = rivers.hits(near) - own.hits(near) + own.hits(box)
             if crossed < crossings:
                 lines = tuple((line, (x, box.top + half * (2 * i + 1))) for i, line in enumerate(words))
                 best, crossings = Name(lines, box), crossed

@@ -154,3 +154,26 @@ def test_on_a_phone_what_was_done_is_said_in_sight_and_clear_of_the_buttons(site
     page.keyboard.press("Escape")
     page.locator("#way").evaluate("e => (e.open = true)")
     expect(page.get_by_test_id("case-next")).to_contain_text(OFFICE)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_the_button_of_an_open_form_covers_what_scrolls_below_it(
+    site: str, browser: Browser, size: ViewportSize
+) -> None:
+    """A form that is longer than its sheet: its button stays, and no field is half seen beside it."""
+    page = opened(browser, size)
+    signed_in(page.context, OFFICE, site)
+    page.request.post(f"{site}/api/v1/incidents/1/actions", data={"action": "accept"})  # the second time it is refused
+    page.goto(f"{site}/incidents/1?act=dispatch")
+    button = page.get_by_test_id("case-send-dispatch")
+    expect(button).to_be_visible()
+    sheet, own = page.get_by_test_id("case-form-dispatch").bounding_box(), button.bounding_box()
+    assert sheet is not None
+    assert own is not None
+    assert own["width"] >= sheet["width"] - 60
+    seen = button.evaluate(
+        """e => { const { left, right, bottom } = e.getBoundingClientRect(), form = e.form.getBoundingClientRect();
+          return [[form.left + 24, bottom - 8], [right - 4, bottom - 8]].map(([x, y]) =>
+            document.elementFromPoint(x, y) === e) }"""
+    )
+    assert seen == [True, True]

@@ -278,6 +278,27 @@ def test_the_name_of_a_creek_on_the_wall_stands_nearest_to_that_creek(language: 
         assert min(away, key=lambda other: away[other]) == key, away
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_no_name_on_the_wall_stands_beside_the_badge_of_another_water(language: str) -> None:
+    registry = registry_toml.read((pages_site.ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
+    waters = [
+        Water(one.key, getattr(one, language), one.line, WaterClass.WORSE if one.key == pages_site.RIVER else None)
+        for one in registry.reaches
+        if one.line
+    ]
+    marks = [
+        Mark(one.key, "", (one.lon, one.lat), "normal", "red" if one.key == pages_site.STATION else "")
+        for one in registry.stations
+    ]
+    drawn = draw(waters, marks, *wall_models.MAP, wall_models.SIZES).waters
+    half, gap = wall_models.SIZES.badge / 2, wall_models.SIZES.letter / 2
+    for one, other in itertools.permutations(drawn, 2):
+        (x, y), box = other.badge, one.name.box if one.name else None
+        assert box is not None
+        beside = Box(box.left - gap, box.top - gap, box.right + gap, box.bottom + gap)
+        assert not beside.meets(Box(x - half, y - half, x + half, y + half)), (one.water.name, other.water.name)
+
+
 def _distance(box: Box, path: str) -> float:
     """How far a path passes a box, in units of the sheet."""
     corners = [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]

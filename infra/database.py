@@ -65,6 +65,12 @@ class Database:
         if not self.is_sqlite:
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
+    session_number = 0
+    """Grows where a sole writer had to begin its session anew."""
+
+    def ready(self) -> None:
+        """Allow a sole writer (:class:`infra.sole_writer.SoleWriter`) to write; any other may always."""
+
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: committed when the block ends, rolled back when it raises.

@@ -28,7 +28,7 @@ class SoleWriter(Database):
         super().__init__(url)
         self._lock = lock
         self._session: sa.Connection | None = None
-        self._renewed = False
+        self._announced = 0
         self._lost_at: float | None = None
         self.superseded = False
         """Another session has the lock after ours was lost; for good."""
@@ -36,7 +36,20 @@ class SoleWriter(Database):
     def acquire(self) -> bool:
         """Take the lock if it is free; whether we hold it. Raises StorageUnavailable."""
         with self._writer, translated():
-            return self._acquire()
+            taken = self._acquire()
+            self._announced = self.session_number
+            return taken
+
+    def ready(self) -> None:
+        """Hold the lock and allow writing; whoever remembers what is stored calls this and then reads it again.
+
+        Raises StorageUnavailable when the server cannot be asked, still holds the lock of our lost session, or has
+        given it to another.
+        """
+        with self._writer, translated():
+            if not self._holds():
+                raise StorageUnavailable(say("store.other_writer"))
+            self._announced = self.session_number
 
     def confirm(self) -> bool:
         """Whether we still hold the lock; for times when nothing is written.
@@ -48,15 +61,7 @@ class SoleWriter(Database):
             return not self.superseded  # a transaction is on its way, and it will find out itself
         try:
             with translated():
-                if self._session is not None:
-                    try:
-                        self._session.exec_driver_sql("SELECT 1")
-                        self._session.rollback()
-                    except DBAPIError:
-                        self._drop()
-                if self._session is None:
-                    self._renew()
-                return not self.superseded
+                return self._holds()
         finally:
             self._writer.release()
 
@@ -64,8 +69,8 @@ class SoleWriter(Database):
     def write(self) -> Iterator[sa.Connection]:
         """One transaction in the session that holds the lock.
 
-        Raises StorageUnavailable after a session was lost, and SessionRenewed once it is begun anew: what the caller
-        remembers may be older than what another writer did meanwhile, and must be read again first.
+        Raises StorageUnavailable after a session was lost, and SessionRenewed from then until :meth:`ready`: what the
+        caller remembers may be older than what another writer did meanwhile, and must be read again first.
         """
         with self._writer, translated():
             if self._session is None:
@@ -73,8 +78,7 @@ class SoleWriter(Database):
             session = self._session
             if session is None:
                 raise StorageUnavailable(say("store.other_writer"))
-            if self._renewed:
-                self._renewed = False
+            if self._announced != self.session_number:
                 raise SessionRenewed(say("store.session_lost"))
             try:
                 with session.begin():
@@ -94,15 +98,27 @@ class SoleWriter(Database):
         session.rollback()  # the lock belongs to the session and stays
         if taken:
             self._session = session
+            self.session_number += 1
         else:
             session.close()
         return taken
 
+    def _holds(self) -> bool:
+        """Ask the server whether the session is there, and begin a new one if not; False once another has the lock."""
+        if self._session is not None:
+            try:
+                self._session.exec_driver_sql("SELECT 1")
+                self._session.rollback()
+            except DBAPIError:
+                self._drop()
+        if self._session is None:
+            self._renew()
+        return not self.superseded
+
     def _renew(self) -> None:
         if self.superseded:
             return
-        self._renewed = self._acquire()
-        if self._renewed:
+        if self._acquire():
             self._lost_at = None
             return
         self._lost_at = self._lost_at or time.monotonic()

@@ -132,6 +132,7 @@ class SiteState:
         self.maintenance_changed = True
         """Whether checks, visits, reviews or mutes may differ from what is applied."""
         self._fresh = False
+        self._session_number = self.database.session_number
         self.rules_saved = False
         self._published: Publication | None = None
         self.rules = rules
@@ -192,8 +193,13 @@ class SiteState:
         self._fresh = True
 
     def ensure_fresh(self) -> None:
-        """Refresh if a failure left memory ahead of the stores."""
-        if not self._fresh:
+        """Refresh if a failure left memory ahead of the stores, or another may have written meanwhile.
+
+        The database is asked first, so that nothing is read while it could not be written to anyway.
+        """
+        if not self._fresh or self.database.session_number != self._session_number:
+            self.database.ready()
+            self._session_number = self.database.session_number
             self.refresh()
 
     def invalidate(self) -> None:

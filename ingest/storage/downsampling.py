@@ -150,6 +150,11 @@ def waiting(connection: sa.Connection, now_ms: int) -> Waiting:
 
 def days_of_readings(stations: Sequence[str], station: Codes, at: Ints, entry: int) -> Iterator[Due]:
     """The days that readings lie in; ``station`` (n,) counts by ``stations``, ``at`` (n,) is ms UTC."""
+    if not len(at):
+        return
     days = (at + BEIJING_OFFSET_MS) // DAY_MS
-    for place, day in np.unique(np.column_stack([station, days]), axis=0).tolist():
-        yield Due(stations[place], day * DAY_MS - BEIJING_OFFSET_MS, entry)
+    first = int(days.min())
+    width = int(days.max()) - first + 1
+    for pair in np.unique(station.astype(np.int64) * width + (days - first)).tolist():
+        place, day = divmod(pair, width)
+        yield Due(stations[place], (first + day) * DAY_MS - BEIJING_OFFSET_MS, entry)

@@ -53,6 +53,7 @@ def perform(
             policy=context.processes.policy,
             normal=proven(context, before) if order.action is Action.CLOSE else None,
             needs=process.needs if process and order.action is Action.FINISH else None,
+            region_name=lambda code: regions().name(code),
         )
 
 
@@ -112,4 +113,4 @@ def _known(context: Context, order: Order, before: Incident, regions: Regions) -
         region = to.region or before.place.region
         in_office = person.regions is None or bool(person.regions or person.waters)
         if not (person.covers(region, before.place.reach) if region else in_office):
-            raise Refused(say("person.not_there", name=person.name, region=region or "—"))
+            raise Refused(say("person.not_there", name=person.name, region=regions.name(region or "—")))

@@ -45,7 +45,7 @@ from governance.reports.river_plans import Goal
 from governance.verification import roots
 from infra import times
 from infra.database import Database
-from infra.texts import Text
+from infra.texts import Text, both, say
 from infra.times import DAY_MS
 from infra.vault import Vault, new_key
 from ingest.analysis import backtest_requests, live_classes
@@ -422,10 +422,16 @@ def _cases(database: Database, now: int) -> None:
                 acknowledged_at_ms=now - MINUTE,
             )
         )
+        refused = both(say("notice.channel_refused", channel="json", answer="HTTP 403"))
         connection.execute(
             sa.update(notice)
             .where(c.contact == "chief-qicha")
-            .values(status="dead", body="x", attempts=7, last_error="the gateway answers 403")
+            .values(
+                status="dead",
+                body="x",
+                attempts=7,
+                last_error=refused,
+            )
         )
         oldest = sa.select(sa.func.min(tables.outbox.c.id)).scalar_subquery()
         connection.execute(

@@ -12,7 +12,9 @@ from starlette.responses import RedirectResponse
 from api import problems
 from api.access import needed_right
 from api.incident_actions import perform
-from api.pages import acting
+from api.pages import acting, list_export
+from api.pages.forms import Fields
+from api.pages.list_export import MOST_ROWS, Cell, Table, instant
 from api.pages.menu import INCIDENTS, REPORT
 from api.pages.models import action_bar
 from api.pages.models import inbox as models
@@ -28,7 +30,7 @@ from governance.incidents import inbox, lifecycle
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, FindingKind
 from governance.incidents.inbox import InboxCounts, InboxRow, InboxView
-from governance.incidents.model import Action, Conflict, Order, State
+from governance.incidents.model import Action, Conflict, Incident, Order, State
 from governance.notify import oncall
 from governance.people import saved_views as view_store
 from governance.people.saved_views import SavedView
@@ -155,6 +157,48 @@ async def act(v: Viewing, request: Request) -> Response:
     return await run_in_threadpool(_page, v, picture, outcomes)
 
 
+@router.post(INCIDENTS.path + "/export")
+async def export(v: Viewing, given: Fields) -> Response:
+    """The incidents of the list as a file."""
+    v.require(INCIDENTS.right)
+    picture = await v.live.now()
+    return await run_in_threadpool(_export, v, given, picture)
+
+
+def _export(v: View, given: Mapping[str, str], picture: Model | None) -> Response:
+    chosen = models.choice(v.query, v.registries.recent())
+    query = models.query(chosen, v.registries.recent(), v.keeper.regions())
+    with v.context.database.read() as connection:
+        rows = inbox.find(connection, v.actor, query, v.now_ms, limit=MOST_ROWS)
+    lines = _lines(v, [row.id for row in rows], _classes(picture))
+    head = [v.say(f"inbox.{name}") for name in models.EXPORT_HEAD]
+    cells = [_cells(v, lines[row.id]) for row in rows if row.id in lines]
+    return list_export.answer(v, given, Table("incidents", head, cells))
+
+
+def _cells(v: View, line: Line) -> tuple[Cell, ...]:
+    """A row of the file."""
+    one = line.incident
+    sure = v.say(f"inbox.sure_{line.sure}") if line.sure else ""
+    return (
+        one.id,
+        v.say(f"incident.{one.colour}"),
+        line.place,
+        line.what,
+        line.water_class.sign if line.water_class else "",
+        " ".join(word for word in (v.say(f"inbox.sign_{line.sign}"), sure) if word),
+        v.say(f"state.{one.state}"),
+        line.who,
+        v.say(f"department.{line.department}") if line.department else "",
+        v.of(line.region) if line.region else "",
+        v.of(line.street) if line.street else "",
+        instant(one.since_ms),
+        instant(line.until_ms),
+        v.of(line.words),
+        instant(one.closed_at_ms),
+    )
+
+
 # -- doing -------------------------------------------------------------------------------------------------------------
 
 
@@ -261,8 +305,7 @@ def _page(v: View, picture: Model | None, outcomes: Sequence[Outcome] = (), unsa
         )
         holders = inbox.holders(connection, v.actor, limit=MOST_HOLDERS)
         last_closed_ms = None if rows else inbox.last_closed_ms(connection, v.actor)
-    classes = {} if picture is None else {reach.key: reach.water_class for reach in picture.reaches}
-    listing = _listing(v, chosen, rows, total, classes)
+    listing = _listing(v, chosen, rows, total, _classes(picture))
     return v.render(
         "inbox.html",
         status=problems.REFUSED.status if unsaved else _status(outcomes),
@@ -320,6 +363,23 @@ def _on_call(v: View, ranks: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(names.get(key, key) for key in ranks[0])
 
 
+def _classes(picture: Model | None) -> dict[str, WaterClass | None]:
+    """The class that each reach shows now."""
+    return {} if picture is None else {reach.key: reach.water_class for reach in picture.reaches}
+
+
+def _lines(v: View, numbers: Sequence[int], classes: Mapping[str, WaterClass | None]) -> dict[int, Line]:
+    """The rows of these incidents, by number."""
+    incidents: dict[int, Incident] = {}
+    with v.context.database.read() as connection:
+        for start in range(0, len(numbers), WINDOW):
+            incidents |= incident_store.get_many(connection, numbers[start : start + WINDOW])
+    leading = {one.leading for one in incidents.values() if one.leading}
+    values = present_values(v.context.store.recent_store, leading)
+    places = Places(v.registries.recent(), v.keeper.regions(), classes, values)
+    return {number: models.line(one, places, v.actor, v.now_ms, v.language) for number, one in incidents.items()}
+
+
 def _listing(
     v: View, chosen: Choice, rows: Sequence[InboxRow], total: int, classes: Mapping[str, WaterClass | None]
 ) -> Listing:
@@ -345,11 +405,7 @@ def _listing(
         top = () if chosen.before else on_page
     opened = next((group for group in on_page if group.is_storm and group.key == chosen.opened), None)
     wanted = [group.rows[0].id for group in on_page] + [row.id for row in (opened.rows if opened else ())]
-    with v.context.database.read() as connection:
-        incidents = incident_store.get_many(connection, wanted)
-    leading = {one.leading for one in incidents.values() if one.leading}
-    places = Places(registry, v.keeper.regions(), classes, present_values(v.context.store.recent_store, leading))
-    lines = {number: models.line(one, places, v.actor, v.now_ms, v.language) for number, one in incidents.items()}
+    lines = _lines(v, wanted, classes)
     return Listing(
         rows=tuple(
             Shown(

@@ -1,7 +1,6 @@
 """The page of an incident ``/incidents/{number}``: what, how sure, who, until when, and what to do now."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,8 +79,6 @@ _SERIES = needed_right("GET", "/stations/-/series")
 _ACTING = needed_right("POST", "/incidents/-/actions")
 _RELEASING = needed_right("PUT", "/incidents/-/public-photos")
 _CONTACTS = needed_right("POST", "/incidents/-/contacts")
-REGION_SAID = re.compile(r"((?:区域|网格)：|(?:region|grid): )([\w/-]+)")
-"""Where the text of a dispatch says the code of a region."""
 PHOTO_ID = 64
 """Letters of the id of an attachment."""
 
@@ -375,14 +372,28 @@ def _table(v: View, page: CasePage) -> list[tuple[str, list[dict[str, Any]]]]:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _settled_doubt(incident: Incident, history: Sequence[Entry]) -> Text | None:
-    """The sentence of the entry that settled what was doubtful about an incident at first."""
+def _settled_doubt(v: View, incident: Incident, history: Sequence[Entry]) -> Text | None:
+    """The entry that settled what was doubtful about an incident at first: value and limit where it has them."""
     doubted = [one for one in history if (one.details.get("headline") or {}).get("doubtful")]
     if not doubted or (incident.headline is not None and incident.headline.doubtful):
         return None
     wanted = EntryKind.WITHDRAWN if incident.kind is FindingKind.DEVICE else EntryKind.FIRED
     later = [one for one in history if one.seq > doubted[0].seq and one.what is wanted and one not in doubted]
-    return next((one.text for one in later if one.details.get("kind") == incident.kind.value), None)
+    settled = next((one for one in later if one.details.get("kind") == incident.kind.value), None)
+    if settled is None:
+        return None
+    known = v.context.catalogue
+    key = str(settled.details.get("parameter", ""))
+    if settled.value is None or settled.limit is None or key not in known:
+        return settled.text
+    parameter = known[key]
+    return say(
+        "verdict.settled_by",
+        parameter=Text(parameter.zh, parameter.en),
+        value=parameter.with_unit(format_value(settled.value, parameter)),
+        limit=format_limit(settled.limit),
+        at=v.moment(settled.at_ms),
+    )
 
 
 def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -> CasePage:
@@ -430,11 +441,11 @@ def _read(v: View, incident: Incident, history: Sequence[Entry], asked: Asked) -
         sort=sort,
         left=left,
         share=max(0.0, min(1.0, left_ms / whole)) if whole > 0 and sort in ("left", "soon") else None,
-        verdict=verdict.judge(incident, seen, v.context.catalogue, _settled_doubt(incident, history)),
+        verdict=verdict.judge(incident, seen, v.context.catalogue, _settled_doubt(v, incident, history)),
         rows=rows,
         charted=charted,
         unread=unread,
-        lines=models.timeline(_with_region_names(history, registry), stored.notices or (), _notice_words),
+        lines=models.timeline(history, stored.notices or (), _notice_words),
         sources=models.sources(stored.trace),
         sketch=_sketch(v, incident, stored.trace, registry),
         earlier=tuple(replace(one, title=named[one.incident.id]) for one in earlier),
@@ -513,20 +524,6 @@ def _sketch(v: View, incident: Incident, trace: StoredAttribution | None, regist
         return None
     lines = [reach.line for reach in registry.reaches if len(reach.line) > 1]
     return markup(svg.sketch(lines, here, label=v.say("case.place"), width=SKETCH_WIDTH))
-
-
-def _with_region_names(history: Iterable[Entry], registry: Registry) -> Iterator[Entry]:
-    """The history; where a case was sent to a region, by its name. The record has its code."""
-    names = {one.code: (one.zh, one.en) for one in registry.regions}
-    for entry in history:
-        if entry.what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
-            yield entry
-            continue
-        zh, en = (
-            REGION_SAID.sub(lambda found, i=i: found[1] + names.get(found[2], (found[2],) * 2)[i], words)  # type: ignore[misc]
-            for i, words in enumerate((entry.text.zh, entry.text.en))
-        )
-        yield replace(entry, text=Text(zh, en))
 
 
 def _notice_words(kind: str) -> Text:

@@ -5,9 +5,12 @@ from datetime import date, timedelta
 
 from fastapi import APIRouter, Response
 
+from api.pages import list_export
+from api.pages.forms import Fields
+from api.pages.list_export import Table
 from api.pages.menu import LEDGER
 from api.pages.models import ledger as models
-from api.pages.view import PageRoute, Viewing
+from api.pages.view import PageRoute, View, Viewing
 from api.requests import day as read_day
 from api.requests import whole_number
 from infra.errors import NotFound, StorageUnavailable
@@ -30,14 +33,8 @@ def show(v: Viewing) -> Response:
     """A month of all stations, or of one."""
     v.require(LEDGER.right)
     today = beijing_day(v.now_ms)
-    name = v.query.get("month", "")
-    if not _MONTH.fullmatch(name) or name > today.strftime("%Y-%m"):
-        name = today.strftime("%Y-%m")
-    with v.context.database.read() as connection:
-        accounts = ledger.accounts(connection, days=(f"{name}-01", f"{name}-31"), limit=1_000_000)
-    month = models.month(name, accounts, v.registries.recent(), v.language, today)
-    only_gaps = v.query.get("show") == "gaps"
-    rows = [row for row in month.rows if not row.silent and not (only_gaps and row.fine)]
+    month, _ = _month(v, today)
+    only_gaps, rows = _rows(v, month)
     chosen = next((row for row in month.rows if row.station == v.query.get("station")), None)
     number = min(whole_number(v.query.get("page", ""), 5) or 1, 1 + max(0, len(rows) - 1) // ROWS)
     return v.render(
@@ -53,6 +50,49 @@ def show(v: Viewing) -> Response:
         today=today.isoformat(),
         states=models.State,
     )
+
+
+@router.post(LEDGER.path + "/export")
+def export(v: Viewing, given: Fields) -> Response:
+    """The accounts of the month as a file, a row for each station and day."""
+    v.require(LEDGER.right)
+    today = beijing_day(v.now_ms)
+    month, accounts = _month(v, today)
+    names = {row.station: row.name for row in _rows(v, month)[1]}
+    names |= {ledger.UNREGISTERED: v.say("ledger_page.unregistered")} if ledger.UNREGISTERED in names else {}
+    head = [v.say(f"ledger_page.{name}") for name in models.EXPORT_HEAD]
+    rows = [
+        (
+            names[one.station],
+            one.station,
+            one.day,
+            one.sent if models.is_sent_known(one) else v.say("ledger_page.unknown"),
+            one.stored,
+            one.duplicate,
+            one.quarantined,
+            v.say("ledger_page.unknown") if one.missing is None else one.missing,
+            v.say(f"ledger_page.state_{models.state_of(one, today.isoformat())}"),
+        )
+        for one in sorted(accounts, key=lambda one: (one.station, one.day))
+        if one.station in names
+    ]
+    return list_export.answer(v, given, Table("ledger", head, rows))
+
+
+def _month(v: View, today: date) -> tuple[models.Month, list[ledger.Account]]:
+    """The month that the address asks for, and its accounts."""
+    name = v.query.get("month", "")
+    if not _MONTH.fullmatch(name) or name > today.strftime("%Y-%m"):
+        name = today.strftime("%Y-%m")
+    with v.context.database.read() as connection:
+        accounts = ledger.accounts(connection, days=(f"{name}-01", f"{name}-31"), limit=1_000_000)
+    return models.month(name, accounts, v.registries.recent(), v.language, today), accounts
+
+
+def _rows(v: View, month: models.Month) -> tuple[bool, list[models.Row]]:
+    """Whether only stations with gaps are asked for, and the rows of the list."""
+    only_gaps = v.query.get("show") == "gaps"
+    return only_gaps, [row for row in month.rows if not row.silent and not (only_gaps and row.fine)]
 
 
 @router.get(LEDGER.path + "/{station}/{day}")

@@ -9,8 +9,10 @@ from starlette.responses import RedirectResponse
 
 from api import problems
 from api.access import needed_right
+from api.pages import list_export
 from api.pages.acting import known_contacts
 from api.pages.forms import Fields
+from api.pages.list_export import MOST_ROWS, Table, instant
 from api.pages.menu import MESSAGES
 from api.pages.models import messages as models
 from api.pages.view import PageRoute, View, Viewing
@@ -69,6 +71,36 @@ def act(v: Viewing, given: Fields) -> Response:
     return RedirectResponse(v.here(done=kind), 303)
 
 
+@router.post(PATH + "/export")
+def export(v: Viewing, given: Fields) -> Response:
+    """The messages of the list as a file."""
+    v.require(MESSAGES.right)
+    within = incident_queries.visible_incident_ids(v.actor)
+    with v.context.database.read() as connection:
+        wanted = models.wanted(models.choice(v.query), v.now_ms)
+        found = notice_store.list_notices(connection, wanted=wanted, limit=MOST_ROWS, within=within)
+        items = notice_store.items(connection, [one.id for one in found])
+    head = [v.say(f"messages_page.{name}") for name in models.EXPORT_HEAD]
+    rows = [
+        (
+            instant(row.notice.created_at_ms),
+            row.name,
+            v.say(f"incident.{row.colour}") if row.colour else "",
+            v.say(f"messages_page.kind_{row.kind}"),
+            v.of(row.text),
+            " ".join(f"#{number}" for number in row.incidents),
+            v.say(f"messages_page.state_{row.state}"),
+            v.channel(row.notice.sent_by) if row.notice.sent_by else "",
+            instant(row.notice.sent_at_ms),
+            instant(row.notice.acknowledged_at_ms),
+            row.notice.attempts,
+            v.of(row.error.text) if row.state in ("waiting", "failed") else "",
+        )
+        for row in models.rows(found, items, contact_names(v.context))
+    ]
+    return list_export.answer(v, given, Table("notices", head, rows))
+
+
 def _on_its_way(v: View, kind: str, number: int) -> bool:
     """Whether it was put into the row already, as by a form that is sent twice."""
     with v.context.database.read() as connection:
@@ -112,6 +144,7 @@ def _page(v: View, error: WaterError | None) -> Response:
         channels=channels,
         platform=platform,
         event_of=lambda one: json.loads(one.body),
+        failure_of=lambda one: models.platform_failure(one.last_error, one.last_status),
         may_again=v.actor.may(AGAIN),
         may_people=v.actor.may(Right.PEOPLE),
         may_staff=v.actor.may(Right.STAFF),

@@ -1,7 +1,11 @@
 """Which water was patrolled ``/patrols``, and one patrol with its track ``/patrols/{key}``."""
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Response
 
+from api.pages import list_export
+from api.pages.forms import Fields
+from api.pages.list_export import MOST_ROWS, Table, instant
 from api.pages.menu import PATROL, PATROLS
 from api.pages.models import patrols as models
 from api.pages.view import HEADERS, PageRoute, View, Viewing
@@ -13,7 +17,7 @@ from governance.incidents.model import Incident
 from governance.reports import patrols as store
 from governance.reports.patrols import Patrol
 from infra.errors import NotFound
-from infra.texts import say
+from infra.texts import Text, say
 from infra.times import DAY_MS
 from sensors.network import length_km
 
@@ -28,19 +32,16 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 def show(v: Viewing) -> Response:
     """How much of each water was patrolled in the days that the address asks for, and the patrols."""
     v.require(PATROLS.right)
-    days = models.days_back(v.query.get("days", ""))
-    since_ms = v.now_ms - days * DAY_MS
+    days, since_ms = _span(v)
     registry = v.registries.recent()
     near = {station.reach for station in registry.stations if v.actor.covers(station.region, station.reach)}
     everywhere = v.actor.regions is None
     mine = [one for one in registry.reaches if everywhere or one.key in near or v.actor.covers("", one.key)]
     with v.context.database.read() as connection:
-        listed = store.listing(connection, start_ms=since_ms, limit=MOST)
-        patrols = [one for _, one in listed if store.may_see(v.actor, one)]
+        patrols = _visible(v, connection, since_ms, MOST)
         passed = store.passed_water(connection, since_ms, v.now_ms + 1)
     waters = models.rows(mine, passed or {}, patrols)
     chosen = v.query.get("reach", "")
-    of_it = [one for one in patrols if not chosen or chosen == one.reach or chosen in one.covered]
     return v.render(
         "patrols.html",
         days=days,
@@ -49,9 +50,49 @@ def show(v: Viewing) -> Response:
         waters=waters,
         totals=models.totals(waters),
         reach=next((row.reach for row in waters if row.reach.key == chosen), None),
-        patrols=sorted(of_it, key=lambda one: -one.started_ms),
+        patrols=models.of_reach(patrols, chosen),
         names={one.key: one for one in registry.reaches},
     )
+
+
+@router.post(PATROLS.path + "/export")
+def export(v: Viewing, given: Fields) -> Response:
+    """The patrols of the list as a file."""
+    v.require(PATROLS.right)
+    _, since_ms = _span(v)
+    with v.context.database.read() as connection:
+        patrols = _visible(v, connection, since_ms, MOST_ROWS)
+    names = {one.key: v.of(Text(one.zh, one.en)) for one in v.registries.recent().reaches}
+    head = [v.say(f"patrols_page.{name}") for name in models.EXPORT_HEAD]
+    rows = [
+        (
+            instant(one.started_ms),
+            instant(one.ended_ms),
+            one.by,
+            one.chief,
+            names.get(one.reach, one.reach),
+            v.say(f"patrol.way_{one.way}"),
+            round(one.metres / 1000, 2),
+            round(one.minutes, 1),
+            v.say("patrols_page.counts" if one.valid else "patrols_page.short"),
+            v.of(one.why),
+            " ".join(f"#{number}" for number in one.problems),
+            one.note,
+        )
+        for one in models.of_reach(patrols, v.query.get("reach", ""))
+    ]
+    return list_export.answer(v, given, Table("patrols", head, rows))
+
+
+def _span(v: View) -> tuple[int, int]:
+    """The days that the address asks for, and when they began."""
+    days = models.days_back(v.query.get("days", ""))
+    return days, v.now_ms - days * DAY_MS
+
+
+def _visible(v: View, connection: sa.Connection, since_ms: int, most: int) -> list[Patrol]:
+    listed = store.listing(connection, start_ms=since_ms, limit=most)
+    return [one for _, one in listed if store.may_see(v.actor, one)]
 
 
 @router.get(PATROL.path)

@@ -21,7 +21,7 @@ from api.pages.menu import PEOPLE
 from api.pages.models import channel_form
 from api.pages.models import people as models
 from api.pages.models.channel_form import FieldWrong
-from api.pages.models.messages import midnight, state_of
+from api.pages.models.messages import gateway_failure, midnight, state_of
 from api.pages.view import PageRoute, View, Viewing
 from api.requests import one_of
 from api.routes.notices import queue_test_message
@@ -38,7 +38,7 @@ from governance.organisation.terms import Appointment
 from governance.people import store as people_store
 from governance.people.store import Person, Succession
 from infra.errors import ConfigurationError, NotFound, Refused, WaterError
-from infra.texts import Text, from_both, say
+from infra.texts import Text, say
 from infra.times import DAY_MS, beijing_day
 
 PATH = PEOPLE.path
@@ -615,7 +615,7 @@ def _reached(v: View, one: Person) -> Reached:
         reach="ok" if details.channels and reach[one.name] == "none" else reach[one.name],
         tests=shown,
         test_state=state_of(shown) if shown else "",
-        test_error=from_both(shown.last_error or "") if shown else Text("", ""),
+        test_error=gateway_failure(shown.last_error if shown else None).text,
         newest_test=str(test.id) if test else "",
         shared={kind.key: channel_form.shared_with(kind, others) for kind in channel_form.KINDS},
     )

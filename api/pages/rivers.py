@@ -11,15 +11,16 @@ from starlette.responses import RedirectResponse
 
 from api import problems, river_file, svg
 from api.access import needed_right
-from api.pages import gauges
+from api.pages import gauges, list_export
 from api.pages.forms import Fields
+from api.pages.list_export import Table, instant
 from api.pages.menu import INCIDENT, RIVER, RIVERS
 from api.pages.models import gauges as gauge_models
 from api.pages.models import rivers as models
 from api.pages.models.overview import Model
 from api.pages.models.patrols import WaterRow
 from api.pages.models.patrols import rows as patrolled_water
-from api.pages.models.rivers import Choice, DayClass, GoalForm
+from api.pages.models.rivers import Choice, DayClass, GoalForm, RiverRow
 from api.pages.models.station import significant
 from api.pages.view import PageRoute, View, Viewing, markup
 from api.requests import whole_number
@@ -29,7 +30,7 @@ from governance.organisation.roles import Forbidden, Right
 from governance.reports import patrols as patrol_store
 from governance.reports import river_plans
 from governance.reports.patrols import Patrol
-from infra.errors import ConfigurationError, WaterError
+from infra.errors import ConfigurationError, StorageUnavailable, WaterError
 from infra.texts import Text, say
 from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
 from ingest.storage.port import Latest
@@ -65,10 +66,8 @@ async def show(v: Viewing) -> Response:
 def _list(v: View, picture: Model | None) -> Response:
     if picture is None:
         return v.render("rivers.html", status=503, every=None)
-    registry, regions = v.registries.recent(), v.keeper.regions()
-    every = models.rows(registry, picture, v.actor, regions)
-    choice = Choice.of(v.query)
-    found = models.chosen(every, choice)
+    registry, choice = v.registries.recent(), Choice.of(v.query)
+    every, found = _found(v, picture)
     limit = max(models.PAGE, whole_number(v.query.get("rows", "")[:6]) or 0)
     used = {code for row in every for code in row.streets}
     streets = [(one.code, Text(one.zh, one.en)) for one in registry.regions if one.level is Level.STREET]
@@ -88,6 +87,47 @@ def _list(v: View, picture: Model | None) -> Response:
         may_incidents=v.actor.may(Right.INCIDENTS),
         names=lambda keys: _names(v, keys),
     )
+
+
+def _found(v: View, picture: Model) -> tuple[tuple[RiverRow, ...], list[RiverRow]]:
+    """All rivers, and those that the address asks for."""
+    every = models.rows(v.registries.recent(), picture, v.actor, v.keeper.regions())
+    return every, models.chosen(every, Choice.of(v.query))
+
+
+@router.post(RIVERS.path + "/export")
+async def export(v: Viewing, given: Fields) -> Response:
+    """The rivers of the list as a file."""
+    v.require(RIVERS.right)
+    picture = await v.live.now()
+    if picture is None:
+        raise StorageUnavailable(say("rivers_page.unreadable"))
+    return await run_in_threadpool(_export, v, given, picture)
+
+
+def _export(v: View, given: Mapping[str, str], picture: Model) -> Response:
+    may_incidents = v.actor.may(Right.INCIDENTS)
+    head = [v.say(f"rivers_page.{name}") for name in models.EXPORT_HEAD]
+    rows = []
+    for row in _found(v, picture)[1]:
+        shown, target = row.shown, row.reach.target
+        met = "" if target is None else "not_judged" if row.met is None else "met" if row.met else "missed"
+        rows.append(
+            (
+                v.of(row.name),
+                v.say(f"river.water_{row.reach.water}"),
+                row.water_class.sign if row.water_class else "—",
+                target.sign if target else "",
+                v.say(f"rivers_page.{met}") if met else "",
+                _names(v, shown.deciding) if shown else "",
+                shown.judged if shown else 0,
+                row.stations,
+                row.silent,
+                instant(shown.measured_ms) if shown else "",
+                row.open if may_incidents else None,
+            )
+        )
+    return list_export.answer(v, given, Table("rivers", head, rows))
 
 
 def _names(v: View, keys: Iterable[str]) -> str:

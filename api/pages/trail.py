@@ -3,8 +3,6 @@
 ``/trail/{n}`` shows one entry with what it changed. Verifying runs in a thread of its own: the page says how far it is.
 """
 
-import csv
-import io
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -13,12 +11,13 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from starlette.responses import RedirectResponse
 
-from api import export_log
 from api.names import by_whom
+from api.pages import list_export
+from api.pages.list_export import MOST_ROWS, Table
 from api.pages.menu import TRAIL
 from api.pages.models import trail as models
 from api.pages.models.trail import AsOf
-from api.pages.view import HEADERS, PageRoute, View, Viewing
+from api.pages.view import PageRoute, View, Viewing
 from api.requests import whole_number
 from api.routes.audit import verify_trail
 from governance.audit import trail as audit_trail
@@ -31,8 +30,8 @@ from infra.texts import Text, say
 from infra.times import rfc3339
 
 SHOWN = 30
-EXPORTED = 10_000
-"""Entries of one export, the newest."""
+REACHES = "reaches"
+"""The id of entries about all reaches at once."""
 FAULTS = 20
 PAUSE_S = 0.005
 """The walk rests so long every thousand entries, so that requests are answered meanwhile."""
@@ -100,12 +99,13 @@ def show(v: Viewing) -> Response:
         actions=audit_trail.action_codes(),
         kinds=audit_trail.kinds(),
         by_whom=by_whom,
-        exported=EXPORTED,
     )
 
 
 def _place_name(v: View, id_: str) -> str:
     """The station or river that the id of an object begins with; "" for any other."""
+    if id_ == REACHES:
+        return v.say("audit_page.all_reaches")
     registry, key = v.registries.recent(), id_.partition("/")[0]
     place = registry[key] if key in registry else registry.reach(key)
     return v.of(Text(place.zh, place.en)) if place else ""
@@ -127,24 +127,17 @@ def verify(v: Viewing) -> Response:
 
 @router.post(TRAIL.path + "/export")
 def export(v: Viewing) -> Response:
-    """The entries of the filter as a table; that they were taken out is an entry."""
+    """The entries of the filter as CSV, whose cells hold bodies of any length; an entry itself."""
     v.require(TRAIL.right)
     wanted = models.filter_of(v.query)
     with v.context.database.read() as connection:
-        found = _found(connection, wanted, EXPORTED)
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\r\n")
-    table.writerow(("n", "at", "by", "role", "what", "kind", "id", "body", "prev", "hash"))
-    for one in found:
-        texts = (one.by, one.role, one.what, one.kind, one.id, one.body, one.prev, one.hash)
-        table.writerow((one.n, rfc3339(one.at_ms), *map(models.cell, texts)))
-    data = out.getvalue().encode("utf-8-sig")
-    asked = {name: value for name, value in v.query.items() if name in (*models.FIELDS, models.RULES)}
-    body = {"format": "csv", "entries": len(found), "filter": asked}
-    who = v.actor
-    export_log.note(v.context.database, "trail", "audit", data, body, by=who.name, role=who.role, at_ms=v.now_ms)
-    headers = HEADERS | {"Content-Disposition": 'attachment; filename="audit.csv"'}
-    return Response(data, media_type="text/csv; charset=utf-8", headers=headers)
+        found = _found(connection, wanted, MOST_ROWS)
+    head = ("n", "at", "by", "role", "what", "kind", "id", "body", "prev", "hash")
+    rows = [
+        (one.n, rfc3339(one.at_ms), one.by, one.role, one.what, one.kind, one.id, one.body, one.prev, one.hash)
+        for one in found
+    ]
+    return list_export.answer(v, {}, Table("trail", head, rows))
 
 
 @router.get(TRAIL.path + "/{number}")
@@ -161,9 +154,24 @@ def show_entry(v: Viewing, number: int) -> Response:
         prev=line.prev,
         is_first=earlier is None,
         changes=models.changes(line, earlier),
+        sentence=models.sentence(line),
+        field_name=lambda name: models.field_name(line.kind, name),
+        field_value=lambda name, value: _field_value(v, line.kind, name, value),
+        place_name=lambda id_: _place_name(v, id_),
         action_name=audit_trail.action_name,
         object_name=audit_trail.object_name,
     )
+
+
+def _field_value(v: View, kind: str, name: str, value: str) -> str:
+    """A field of an incident as people read it; any other as it was recorded."""
+    if kind != "incident":
+        return value
+    if name == "region":
+        return v.of(v.keeper.regions().name(value))
+    if name == "reach":
+        return _place_name(v, value) or value
+    return v.of(models.field_value(name, value))
 
 
 def _filter_words(v: View) -> str:

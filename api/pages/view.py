@@ -26,14 +26,14 @@ from api import problems
 from api.access import MACHINE, Keeper
 from api.context import Context
 from api.duration import duration
-from api.names import channel_name
+from api.names import channel_name, who
 from api.pages import assets, drafts
 from api.pages.live import LivePicture
 from api.pages.menu import ENTRIES, INCIDENTS, MAP, Entry, menu
 from api.pages.models.overview import Model
 from api.registries import Registries
 from governance.incidents.headline import format_value
-from governance.organisation.roles import LOCAL_NAME, Actor, Right, Role, person_name
+from governance.organisation.roles import LOCAL_NAME, Actor, Right, Role
 from infra.errors import WaterError
 from infra.texts import Text, say
 from infra.times import beijing, beijing_day, rfc3339
@@ -179,7 +179,7 @@ class View:
 
     def who(self, name: str) -> str:
         """Who did something, by the name that was recorded."""
-        return self.of(person_name(name))
+        return self.of(who(name, ""))
 
     def parameter(self, key: str) -> Text:
         """The name of a parameter; its key where the catalogue does not have it."""

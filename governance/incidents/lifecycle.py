@@ -41,7 +41,7 @@ from governance.incidents.model import (
     with_condition,
 )
 from governance.incidents.step_deadline import with_step_deadline
-from governance.incidents.transition_effects import Effect, Request
+from governance.incidents.transition_effects import Effect, RegionName, Request
 from governance.incidents.transition_guards import PersonGuard, waiting_departments
 from governance.organisation.regions import Place
 from governance.organisation.roles import PERSON_ROLES, Actor, Forbidden, Right, Role, person_name, role_name
@@ -172,11 +172,13 @@ def apply_action(
     policy: DeadlinePolicy = DEFAULT_POLICY,
     normal: Mapping[tuple[str, str, str], int] | None = None,
     needs: tuple[frozenset[Evidence], ...] | None = None,
+    region_name: RegionName = same,
 ) -> tuple[Incident, Effects]:
     """Apply what a person does.
 
     ``normal`` counts, for each condition, the good readings since its end: what closing a sensor-raised incident rests
     on; None where nobody asked the readings, and then it is not closed. ``needs`` replaces the evidence of the table.
+    ``region_name`` names the region in the text of a dispatch, which shows its code without it.
 
     Raises Forbidden where role, region or department do not allow it, NotAllowedNow where the state does not, and
     Refused where something is missing; each says what is allowed now. Merging and splitting are `merge` and `split`.
@@ -189,7 +191,7 @@ def apply_action(
     if step.needs_quiet:
         _require_quiet(incident, order.action, policy, normal, allowed_now)
 
-    request = Request(incident, order, actor, now_ms, policy, allowed_now)
+    request = Request(incident, order, actor, now_ms, policy, allowed_now, region_name)
     after = replace(incident, version=incident.version + 1, state=step.to or incident.state)
     details: dict[str, Any] = {}
     for effect in step.effects:
@@ -203,7 +205,7 @@ def apply_action(
         after = effects.end(after, now_ms)
     if after.state is not incident.state:  # dispatching again does not extend the deadline
         after = with_step_deadline(after, now_ms, policy)
-    entry = _entry(incident, after, step.what, actor, order, now_ms, details)
+    entry = _entry(incident, after, step.what, actor, order, now_ms, details, region_name)
     return after, Effects(entry, step.event, step.notify)
 
 
@@ -648,6 +650,7 @@ def _entry(
     order: Order,
     now_ms: int,
     details: Mapping[str, Any],
+    region_name: RegionName = same,
 ) -> Entry:
     """The history entry of what a person did, or this system by itself."""
     by_system = actor.role is Role.SYSTEM
@@ -660,7 +663,7 @@ def _entry(
         by=actor.name.strip(),
         from_state=before.state if before else None,
         to_state=after.state,
-        text=_entry_text(before or after, after, what, name, order),
+        text=_entry_text(before or after, after, what, name, order, region_name),
         comment=order.comment,
         role=actor.role.value,
         attachments=order.attachments,
@@ -669,7 +672,9 @@ def _entry(
     )
 
 
-def _entry_text(before: Incident, after: Incident, what: EntryKind, by: Text, order: Order) -> Text:
+def _entry_text(
+    before: Incident, after: Incident, what: EntryKind, by: Text, order: Order, region_name: RegionName
+) -> Text:
     """The text of an action; of a dispatch with assignee and deadline."""
     if what not in (EntryKind.DISPATCHED, EntryKind.TRANSFERRED):
         return say(f"incident.{what}", id=before.id, by=by, other=order.into)
@@ -683,7 +688,7 @@ def _entry_text(before: Incident, after: Incident, what: EntryKind, by: Text, or
     if case.department and case.responsible:
         parts.append(say("incident.assigned_person", name=case.responsible))
     if after.place.region:
-        parts.append(say("incident.assigned_region", region=after.place.region))
+        parts.append(say("incident.assigned_region", region=region_name(after.place.region)))
     if parts:
         to = say("incident.assigned", lead=to, parts=joined(parts, "；"))
     text = say(f"incident.{what}_to", by=by, to=to)

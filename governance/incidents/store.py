@@ -34,6 +34,7 @@ from governance.incidents.model import (
     Source,
 )
 from governance.incidents.rows import condition_from_row, entry_from_row, incident_from_row
+from governance.incidents.transition_effects import RegionName
 from governance.organisation.regions import NOWHERE, Place
 from governance.organisation.roles import Actor, Forbidden
 from governance.tables import incident as incidents_
@@ -41,7 +42,7 @@ from governance.tables import incident_cause as causes_
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 from infra.errors import NotFound, Refused, StorageUnavailable
-from infra.texts import say
+from infra.texts import same, say
 from infra.times import DAY_MS, beijing
 
 FINDINGS_PER_PART = 500
@@ -140,6 +141,7 @@ def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywo
     policy: DeadlinePolicy = DEFAULT_POLICY,
     normal: Mapping[tuple[str, str, str], int] | None = None,
     needs: tuple[frozenset[Evidence], ...] | None = None,
+    region_name: RegionName = same,
 ) -> Incident:
     """Apply what a person does and return the incident after it; see `lifecycle.apply_action`.
 
@@ -162,7 +164,14 @@ def apply_action(  # noqa: PLR0913  (what a caller may leave out stands in keywo
         changes = _split(connection, before, order, actor, now_ms, policy)
     else:
         apply = partial(
-            lifecycle.apply_action, order=order, actor=actor, now_ms=now_ms, policy=policy, normal=normal, needs=needs
+            lifecycle.apply_action,
+            order=order,
+            actor=actor,
+            now_ms=now_ms,
+            policy=policy,
+            normal=normal,
+            needs=needs,
+            region_name=region_name,
         )
         after, effects = apply(before)
         if order.action is Action.REOPEN:

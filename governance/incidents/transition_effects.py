@@ -25,12 +25,16 @@ from governance.incidents.step_deadline import with_resumed_deadline
 from governance.incidents.transition_guards import waiting_departments
 from governance.organisation.roles import Actor, Department, Forbidden
 from infra.errors import Refused
-from infra.texts import say
+from infra.texts import Text, say
+
+RegionName = Callable[[str], Text]
+"""What a region is called, by its code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One order: the incident before it, who gave it and when, the deadlines in force, what else was allowed."""
+    """One order: the incident before it, who gave it and when, the deadlines in force, what else was allowed, and what
+    regions are called."""
 
     incident: Incident
     order: Order
@@ -38,6 +42,7 @@ class Request:
     now_ms: int
     policy: DeadlinePolicy
     allowed: tuple[Action, ...]
+    region_name: RegionName
 
 
 Details = dict[str, Any]
@@ -65,7 +70,8 @@ def assign(incident: Incident, request: Request) -> tuple[Incident, Details]:
     case, place = incident.case, incident.place
     if to.region not in ("", place.region) and not request.actor.covers(to.region, place.reach):
         action = action_name(request.order.action)
-        raise Forbidden(say("incident.beyond", id=before.id, action=action, region=to.region), request.allowed)
+        region = request.region_name(to.region)
+        raise Forbidden(say("incident.beyond", id=before.id, action=action, region=region), request.allowed)
     place = replace(place, region=to.region or place.region)
     same_task = to.department in (None, case.department) and case.matter == before.case.matter
     case = replace(

@@ -6,6 +6,7 @@ The regions are registered with the stations (`sensors.network.Region`).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from infra.texts import Text, same
 from sensors.network import Level, Region, distance_km
 from sensors.region_outline import contains
 from sensors.stations import Station
@@ -43,6 +44,11 @@ class Regions:
 
     def __getitem__(self, code: str) -> Region:
         return self._known[code]
+
+    def name(self, code: str) -> Text:
+        """What a region is called; its code where it is not registered."""
+        region = self._known.get(code)
+        return Text(region.zh, region.en) if region else same(code)
 
     def parent(self, code: str) -> str:
         """The region one level up; "" above the highest and for unknown codes."""

@@ -236,6 +236,7 @@ def _act(
                 now_ms=now_ms,
                 expected_version=request.seq,
                 source=source,
+                region_name=regions.name,
             )
     except Refused as error:
         asked_for = set(words.actions.values())

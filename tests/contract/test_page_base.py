@@ -4,6 +4,7 @@ import ast
 import asyncio
 import itertools
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -262,6 +263,51 @@ def test_every_name_on_the_wall_stands_inside_the_map_and_on_no_mark_badge_or_ot
     taken += [Box(x, y - 40, x + 38, y) for x, y in (one.at for one in sheet.marks if one.mark.colour)]
     assert not [box for box in names for other in taken if box.meets(other)]
     assert not any(a.meets(b) for a, b in itertools.combinations(names, 2))
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_name_of_a_creek_on_the_wall_stands_nearest_to_that_creek(language: str) -> None:
+    registry = registry_toml.read((pages_site.ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
+    waters = [Water(one.key, getattr(one, language), one.line, None) for one in registry.reaches if one.line]
+    marks = [Mark(one.key, "", (one.lon, one.lat), "normal") for one in registry.stations]
+    drawn = {one.water.key: one for one in draw(waters, marks, *wall_models.MAP, wall_models.SIZES).waters}
+    for key in ("qichachong-huanhu", "poyang-nandouchong"):
+        name = drawn[key].name
+        assert name is not None
+        away = {other: _distance(name.box, one.path) for other, one in drawn.items()}
+        assert min(away, key=lambda other: away[other]) == key, away
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_no_name_on_the_wall_stands_beside_the_badge_of_another_water(language: str) -> None:
+    registry = registry_toml.read((pages_site.ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
+    waters = [
+        Water(one.key, getattr(one, language), one.line, WaterClass.WORSE if one.key == pages_site.RIVER else None)
+        for one in registry.reaches
+        if one.line
+    ]
+    marks = [
+        Mark(one.key, "", (one.lon, one.lat), "normal", "red" if one.key == pages_site.STATION else "")
+        for one in registry.stations
+    ]
+    drawn = draw(waters, marks, *wall_models.MAP, wall_models.SIZES).waters
+    half, gap = wall_models.SIZES.badge / 2, wall_models.SIZES.letter / 2
+    for one, other in itertools.permutations(drawn, 2):
+        (x, y), box = other.badge, one.name.box if one.name else None
+        assert box is not None
+        beside = Box(box.left - gap, box.top - gap, box.right + gap, box.bottom + gap)
+        assert not beside.meets(Box(x - half, y - half, x + half, y + half)), (one.water.name, other.water.name)
+
+
+def _distance(box: Box, path: str) -> float:
+    """How far a path passes a box, in units of the sheet."""
+    corners = [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
+    steps = [
+        (a[0] + (b[0] - a[0]) * i / 50, a[1] + (b[1] - a[1]) * i / 50)
+        for a, b in itertools.pairwise(corners)
+        for i in range(51)
+    ]
+    return min(math.hypot(max(box.left - x, 0, x - box.right), max(box.top - y, 0, y - box.bottom)) for x, y in steps)
 
 
 def test_a_name_without_room_is_left_out_of_a_map() -> None:

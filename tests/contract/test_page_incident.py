@@ -1,14 +1,18 @@
 """The page of an incident: what it says and how sure, evidence of every kind of finding, acting with photos."""
 
 import io
+import json
 import re
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from governance import tables
+from governance.audit import trail as audit_trail
 from governance.incidents import store as incident_store
 from governance.incidents.finding import Colour, ConditionChange, Finding, FindingKind
 from governance.incidents.headline import Headline, Row
@@ -352,12 +356,25 @@ def test_the_dispatch_form_offers_who_can_answer_for_a_case_and_the_timeline_nam
     assert f"<option>{pages_site.CHIEF}" in form or f'value="{pages_site.CHIEF}"' in form
     for name in (pages_site.PUBLIC, pages_site.AUDITOR, pages_site.ENGINEER):
         assert name not in form, name
-    sent = Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID, pages_site.WORKER, Department.WATER))
-    act_on_case(database, made.id, sent)
+    to = {"region": pages_site.GRID, "responsible": pages_site.WORKER, "department": Department.WATER}
+    sent = browser.post(f"/api/v1/incidents/{made.id}/actions", json={"action": "dispatch", "to": to})
+    assert sent.status_code == 200, sent.text
     told = part(browser.get(f"/incidents/{made.id}").text, "case-timeline")
+    region = say("incident.assigned_region", region=Text("示例网格甲", "Example grid A"))
     assert say("incident.assigned_person", name=pages_site.WORKER).zh in told
-    assert say("incident.assigned_region", region="示例网格甲").zh in told
+    assert region.zh in told
     assert pages_site.GRID not in told
+    _, history = read_case(database, made.id)
+    texts = {"the record": history[-1].text.zh}
+    with database.read() as connection:
+        (entry, *_) = audit_trail.list_entries(connection, kind="incident", id=str(made.id), limit=1)
+        texts["the trail"] = json.loads(entry.body)["entry"]["text_zh"]
+        sent_on = sa.select(tables.outbox.c.body).where(tables.outbox.c.incident_id == made.id)
+        event = connection.scalars(sent_on.order_by(tables.outbox.c.id.desc())).first()
+        texts["a platform"] = json.loads(event)["data"]["text"]["zh"]
+    for whom, text in texts.items():
+        assert region.zh in text, whom
+        assert pages_site.GRID not in text, whom
 
 
 def test_who_reported_without_an_account_is_named_in_one_language(browser: TestClient, database: Database) -> None:
@@ -499,3 +516,28 @@ def test_the_page_can_be_fetched_in_parts_and_is_in_one_language(browser: TestCl
     assert say("timeline.title").en in en
     assert say("timeline.title").zh not in en
     assert say("verdict.title").zh not in en
+
+
+def test_a_case_that_a_missed_deadline_supervises_says_so_in_words(browser: TestClient, database: Database) -> None:
+    made = file_case(database, Place(pages_site.GRID, pages_site.RIVER, 113.1478, 23.0205))
+    with database.write() as connection:
+        change = {"supervised_at_ms": pages_site.now_ms(), "supervised_by": "deadline"}
+        connection.execute(sa.update(tables.incident).where(tables.incident.c.id == made.id).values(change))
+    chip = part(browser.get(f"/incidents/{made.id}").text, "case-supervised")
+    assert say("audit_entry.by_deadline").zh in chip
+    assert "deadline" not in chip
+
+
+def test_what_settled_a_doubt_is_said_in_one_short_line(browser: TestClient, database: Database) -> None:
+    at_ms = pages_site.now_ms() - pages_site.HOUR
+    doubtful = replace(SEWAGE, doubtful=True)
+    bare = {"parameter": None, "value": None, "limit": None, "cause": "doubt/1"}
+    first = finding(FindingKind.EVENT, at_ms, headline=doubtful, **bare)
+    sure = finding(
+        FindingKind.THRESHOLD, at_ms + pages_site.MINUTE, cause="doubt/1", value=8.2, limit=4.0, colour=Colour.RED
+    )
+    number = next(iter(record(database, first, sure).values()))
+    page = browser.get(f"/incidents/{number}").text
+    said = say("verdict.settled_by", parameter=Text("氨氮", ""), value="8.20 mg/L", limit="4.0", at="").zh
+    assert said.removesuffix("（）") in part(page, "case-verdict")
+    assert part(page, "case-verdict").count(sure.text.zh) == 1, "the whole sentence stands under the basis alone"

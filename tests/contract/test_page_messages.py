@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
+from api.pages.models import messages as models
 from governance.audit import trail as audit_trail
 from governance.incidents.finding import Colour
 from governance.notify import outbox
@@ -23,7 +24,7 @@ from governance.organisation.regions import Place
 from governance.organisation.roles import Role
 from governance.people import store as people_store
 from infra.database import Database
-from infra.texts import Text, say
+from infra.texts import Text, both, say
 from infra.times import DAY_MS
 from tests import pages_site
 from tests.page_browser import browser_of, part
@@ -81,6 +82,42 @@ def test_what_is_stuck_stands_first_and_the_counts_are_in_words(browser: TestCli
     assert say("messages_page.verdict_failed", count=1).zh in page
     for state, count in (("waiting", 1), ("delivered", 1), ("confirmed", 1), ("failed", 1)):
         assert f"<b>{count}</b> {say(f'messages_page.state_{state}').zh}" in part(page, f"messages-count-{state}")
+
+
+def test_a_failure_says_in_one_language_who_can_do_what_and_keeps_the_words_of_the_other_side(
+    browser: TestClient,
+) -> None:
+    for language in ("zh", "en"):
+        page = browser.get(f"/messages?lang={language}").text
+        said = say("messages_page.failure_account", party=say("messages_page.gateway"), status=403)
+        refused = say("messages_page.failure_content", party=say("messages_page.other_side"), status=422)
+        assert getattr(said, language) in part(page, "messages-table")
+        assert getattr(refused, language) in part(page, "messages-refused")
+        assert "编号格式不符" in part(page, "messages-refused")
+    assert "HTTP 403”" not in page, "the record itself, which names the channel by its scheme"
+
+
+@pytest.mark.parametrize(
+    ("error", "key", "original"),
+    [
+        (both(say("notice.channel_refused", channel="json", answer="HTTP 503")), "down", ""),
+        (both(say("notice.channel_refused", channel="json", answer="HTTP 429")), "busy", ""),
+        (both(say("notice.channel_refused", channel="json", answer="HTTP 404")), "address", ""),
+        ("ConnectTimeout: timed out", "silent", "ConnectTimeout: timed out"),
+    ],
+)
+def test_each_kind_of_failure_has_a_sentence(error: str, key: str, original: str) -> None:
+    found = models.gateway_failure(error)
+    status = re.search(r"HTTP (\d+)", error)
+    party = say("messages_page.gateway")
+    assert found.text == say(f"messages_page.failure_{key}", party=party, status=status and status[1])
+    assert found.original == original
+
+
+def test_our_own_sentence_stays_as_it_is() -> None:
+    ours = say("notice.contact_gone")
+    assert models.gateway_failure(both(ours)) == models.Failure(ours)
+    assert not models.gateway_failure(None).text.zh
 
 
 def test_the_address_narrows_the_list(browser: TestClient) -> None:

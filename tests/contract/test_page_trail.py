@@ -1,6 +1,7 @@
 """The trail's page: its filter, verifying without waiting, proofs, an incident as it stood, and the export."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -14,10 +15,12 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.pages.models import trail as models
 from governance import tables
 from governance.audit import trail as audit_trail
 from infra import times
 from infra.database import Database
+from infra.texts import say
 from tests import pages_site
 from tests.databases import with_tables
 from tests.page_browser import browser_of
@@ -107,10 +110,26 @@ def test_an_entry_shows_what_it_changed(auditor: TestClient, database: Database)
     dispatched = _entries(database, what="incident.dispatched")[0]
     page = auditor.get(f"/trail/{dispatched.n}").text
     state = page.split('data-testid="trail-field-state"')[1].split("</tr>")[0]
-    assert state.index("accepted") < state.index("dispatched")
+    assert state.index(say("state.accepted").zh) < state.index(say("state.dispatched").zh)
+    assert say("audit_field.state").zh in state
+    told = page.split('data-testid="trail-sentence"')[1].split("</dd>")[0]
+    assert json.loads(dispatched.body)["entry"]["text_zh"] in told
+    english = auditor.get(f"/trail/{dispatched.n}?lang=en").text
+    assert json.loads(dispatched.body)["entry"]["text_en"] in html.unescape(english)
     assert dispatched.hash in page
     assert auditor.get("/trail/999999").status_code == 404
     assert auditor.get("/trail/x").status_code == 404
+
+
+def test_every_field_of_a_case_has_a_name_in_the_trail(database: Database) -> None:
+    fields = {
+        name
+        for entry in _entries(database, kind="incident", by_rules=True)
+        for name in json.loads(entry.body)["incident"]
+    }
+    assert {"state", "region", "due_ms"} <= fields
+    assert [name for name in sorted(fields) if models.field_name("incident", name).zh == name] == []
+    assert models.field_name("registry", "state").zh == "state", "of other things the code"
 
 
 def test_a_walk_under_way_says_how_far_it_is_and_is_not_begun_twice(app: FastAPI, auditor: TestClient) -> None:

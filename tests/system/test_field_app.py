@@ -326,3 +326,23 @@ CONFLICT = """async (id) => {
   await new Promise((done) => (put.onsuccess = done));
   db.close();
 }"""
+
+
+@pytest.mark.parametrize("name", ["", pages_site.PUBLIC])
+def test_the_bar_of_a_phone_that_is_not_registered_leads_to_what_a_citizen_may_open(
+    playwright: Playwright, tmp_path: Path, site: str, name: str
+) -> None:
+    phone = Phone(playwright, tmp_path / "phone", site, name).open()
+    bar = phone.page.locator("#field-foot a")
+    expect(bar).to_have_count(4)
+    hrefs = [one.get_attribute("href") or "" for one in bar.all()]
+    assert hrefs == ["/report", "/public", "#/", "#/settings"]
+    phone.page.get_by_test_id("field-nav-camera").click()
+    expect(phone.page.locator("form textarea")).to_be_visible()
+    phone.close()
+
+
+def test_the_bar_of_a_registered_phone_leads_to_the_inbox(playwright: Playwright, tmp_path: Path, site: str) -> None:
+    phone = Phone(playwright, tmp_path / "phone", site, pages_site.WORKER).open().register()
+    expect(phone.page.get_by_test_id("field-nav-inbox")).to_have_attribute("href", "/incidents")
+    phone.close()

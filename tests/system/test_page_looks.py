@@ -6,10 +6,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
+from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Assignment, Order
+from governance.organisation.regions import Place
+from governance.organisation.roles import Department
+from governance.tables import incident
 from infra.texts import say
-from tests.browser import DESK, PHONE, chromium, seeded, signed_in
+from tests import pages_site
+from tests.browser import DESK, PHONE, chromium, seeded, served, signed_in
 from tests.pages_site import HOUR, MINUTE, OFFICE, RIVER, STATION, now_ms
 
 pytestmark = pytest.mark.browser
@@ -44,6 +51,39 @@ def test_the_wall_shows_the_titles_of_its_incidents_whole(site: str, browser: Br
     for one in (*titles.all(), page.locator("#message")):
         below, beside, line = one.evaluate(CUT)
         assert (below < line, beside <= 2) == (True, True), (one.inner_text(), below, beside)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_wall_has_room_for_three_cases_that_are_overdue(
+    tmp_path_factory: pytest.TempPathFactory, browser: Browser, language: str
+) -> None:
+    folder = tmp_path_factory.mktemp("overdue")
+    database = pages_site.seed(folder)
+    for colour in (Colour.RED, Colour.RED, Colour.ORANGE):
+        place, text = Place(pages_site.GRID, RIVER), "桥下有大片漂浮垃圾和油膜，约二百平方米，仍在扩大"
+        made = pages_site.file_case(database, place, text, colour=colour, minutes_ago=4 * 1440)
+        pages_site.act_on_case(database, made.id, Order(Action.ACCEPT))
+        sent = Order(Action.DISPATCH, assignment=Assignment(pages_site.GRID, pages_site.CHIEF, Department.WATER))
+        pages_site.act_on_case(database, made.id, sent)
+    with database.write() as connection:
+        connection.execute(sa.update(incident).values(due_ms=now_ms() - 30 * HOUR))
+    database.close()
+    with served(folder) as url:
+        page = opened(browser, WALL)
+        page.goto(f"{url}/wall?lang={language}")
+        expect(page.locator("#urgent em.over")).to_have_count(3)
+        floor = page.locator("#urgent").evaluate("e => e.getBoundingClientRect().bottom")
+        for row in page.locator("#urgent li").all():
+            for name in ("b", "p", "em"):
+                box = row.locator(name).bounding_box()
+                assert box is not None
+                assert box["y"] + box["height"] <= floor, (name, row.inner_text())
+                assert box["x"] + box["width"] <= 1920
+            chip, beside = row.locator("em").bounding_box(), row.locator("p").bounding_box()
+            assert chip is not None
+            assert beside is not None
+            assert beside["x"] + beside["width"] <= chip["x"], row.inner_text()
+            assert chip["height"] < 60, "in one line"
 
 
 def test_the_time_left_goes_on_while_nothing_happens(site: str, browser: Browser) -> None:
@@ -114,3 +154,26 @@ def test_on_a_phone_what_was_done_is_said_in_sight_and_clear_of_the_buttons(site
     page.keyboard.press("Escape")
     page.locator("#way").evaluate("e => (e.open = true)")
     expect(page.get_by_test_id("case-next")).to_contain_text(OFFICE)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_the_button_of_an_open_form_covers_what_scrolls_below_it(
+    site: str, browser: Browser, size: ViewportSize
+) -> None:
+    """A form that is longer than its sheet: its button stays, and no field is half seen beside it."""
+    page = opened(browser, size)
+    signed_in(page.context, OFFICE, site)
+    page.request.post(f"{site}/api/v1/incidents/1/actions", data={"action": "accept"})  # the second time it is refused
+    page.goto(f"{site}/incidents/1?act=dispatch")
+    button = page.get_by_test_id("case-send-dispatch")
+    expect(button).to_be_visible()
+    sheet, own = page.get_by_test_id("case-form-dispatch").bounding_box(), button.bounding_box()
+    assert sheet is not None
+    assert own is not None
+    assert own["width"] >= sheet["width"] - 60
+    seen = button.evaluate(
+        """e => { const { left, right, bottom } = e.getBoundingClientRect(), form = e.form.getBoundingClientRect();
+          return [[form.left + 24, bottom - 8], [right - 4, bottom - 8]].map(([x, y]) =>
+            document.elementFromPoint(x, y) === e) }"""
+    )
+    assert seen == [True, True]

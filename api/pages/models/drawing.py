@@ -15,8 +15,12 @@ PARTS = (0.5, 0.35, 0.65, 0.2, 0.8)
 """Where along a line its badge and its name may stand, in the order of trying."""
 WIDE_LETTERS, NARROW = 0x2E7F, 0.56
 """Letters beyond this code are as wide as high; the others are on average this part of it (measured: 0.53, bold)."""
+BESIDE_BADGE = 20
+"""A name beside another water's badge costs as much as one across so many steps of a line: it would be read as its
+name (our choice)."""
+NO_ROOM = 10_000
 NAME_TRIES, MOST_TRIED = 4, 60
-"""How often the names are placed, as long as some find no room; on a map of more waters than this once."""
+"""How often the names are placed, as long as some find no good place; on a map of more waters than this once."""
 CELL = 64.0
 """Side of the cells by which places that are taken are found; about the size of a badge."""
 
@@ -63,10 +67,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name on the sheet: its lines with the middle of each, and the room that they take."""
+    """A name on the sheet: its lines with the middle of each, the room that they take, and what that costs."""
 
     lines: tuple[tuple[str, Point], ...]
     box: Box
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,43 +233,66 @@ def _badge_place(points: Sequence[Point], taken: _Taken, sizes: Sizes, sheet: Bo
 def _names(
     lines: Sequence[tuple[Water, Sequence[Point]]], badges: Mapping[str, Point], taken: _Taken, sizes: Sizes, sheet: Box
 ) -> dict[str, Name | None]:
-    """The name of each water beside its badge or its line; what finds no room is tried again before the others."""
+    """The name of each water beside its badge or its line; who finds no good place is tried first again."""
     crossed = _Taken(box for _, points in lines for box in _steps(points, sizes))
+    half = sizes.badge / 2
+    of_badges = {key: _around(at, half, half) for key, at in badges.items()}
     tries = []
     for _ in range(NAME_TRIES):
         placed: dict[str, Name | None] = {}
         mine = _Taken(())
         for water, points in lines:
             places = [badges[water.key], *(_along(points, part) for part in PARTS)]
-            name = placed[water.key] = _name_place(places, water.name, (taken, mine, crossed), sizes, sheet)
+            foreign = _Taken(box for key, box in of_badges.items() if key != water.key)
+            room = _Room(taken, mine, crossed, _Taken(_steps(points, sizes)), foreign)
+            name = placed[water.key] = _name_place(places, water.name, room, sizes, sheet)
             if name is not None:
                 mine.add(name.box)
         tries.append(placed)
-        lines = sorted(lines, key=lambda one: placed[one[0].key] is not None)
-        if placed[lines[0][0].key] is not None or len(lines) > MOST_TRIED:
+        lines = sorted(lines, key=lambda one: _cost(placed[one[0].key]) < BESIDE_BADGE)
+        if _cost(placed[lines[0][0].key]) < BESIDE_BADGE or len(lines) > MOST_TRIED:
             break
-    return min(tries, key=lambda placed: sum(one is None for one in placed.values()))
+    return min(tries, key=lambda placed: sorted(map(_cost, placed.values()), reverse=True))
 
 
-def _name_place(
-    places: Sequence[Point], name: str, taken: tuple[_Taken, _Taken, _Taken], sizes: Sizes, sheet: Box
-) -> Name | None:
-    """Where a name stands beside one of the places: inside the sheet, on no mark and no other name (the first two of
-    ``taken``), across as few lines as may be (the third); the nearest of equal ones; None where there is no room.
+def _cost(name: Name | None) -> int:
+    """What a name costs where it stands; more than any other where it found no room."""
+    return NO_ROOM if name is None else name.cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a name keeps clear of: marks and names that are placed, all lines, its own among them, others' badges."""
+
+    marks: _Taken
+    names: _Taken
+    lines: _Taken
+    own: _Taken
+    badges: _Taken
+
+    def cost(self, box: Box, near: Box) -> int:
+        """How far a name in a box lies across lines, and beside what is another water's."""
+        lines = self.lines.hits(near) - self.own.hits(near) + self.own.hits(box)
+        return lines + BESIDE_BADGE * self.badges.hits(near)
+
+
+def _name_place(places: Sequence[Point], name: str, room: _Room, sizes: Sizes, sheet: Box) -> Name | None:
+    """Where a name stands beside one of the places: inside the sheet, on no mark and no other name, at the least cost;
+    the nearest of equal ones; None where there is no room.
     """
-    marks, names, rivers = taken
     best, crossings = None, math.inf
     for words in _broken(name):
         wide = sizes.letter * max(sum(1.0 if ord(one) > WIDE_LETTERS else NARROW for one in line) for line in words)
         half = 0.6 * sizes.letter
         for x, y in _beside(places, wide, half * len(words), sizes):
             box = _around((x, y), wide / 2, half * len(words))
-            if not box.within(sheet.right, sheet.bottom - sizes.foot) or marks.hit(box) or names.hit(box):
+            if not box.within(sheet.right, sheet.bottom - sizes.foot) or room.marks.hit(box) or room.names.hit(box):
                 continue
-            crossed = rivers.hits(box)
+            near = _around((x, y), wide / 2 + sizes.letter, half * len(words) + sizes.letter)
+            crossed = room.cost(box, near)
             if crossed < crossings:
                 lines = tuple((line, (x, box.top + half * (2 * i + 1))) for i, line in enumerate(words))
-                best, crossings = Name(lines, box), crossed
+                best, crossings = Name(lines, box, crossed), crossed
             if not crossed:
                 return best
     return best

@@ -205,6 +205,26 @@ def arrangement(found: Iterable[Group]) -> str:
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
+EXPORT_HEAD = (
+    "column_number",
+    "column_colour",
+    "column_place",
+    "column_what",
+    "column_class",
+    "column_sign",
+    "column_state",
+    "column_who",
+    "column_department",
+    "column_where",
+    "column_street",
+    "column_since",
+    "column_until",
+    "column_left",
+    "column_closed",
+)
+"""Columns of the list as a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """An incident as a row shows it.

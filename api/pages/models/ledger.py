@@ -32,6 +32,8 @@ class State(StrEnum):
     UNBALANCED = "unbalanced"
 
 
+EXPORT_HEAD = ("station", "key", "day", "sent", "stored", "duplicate", "quarantined", "missing", "state")
+"""Columns of the list as a file."""
 FINE = frozenset({State.NONE, State.PROGRESS, State.COMPLETE})
 
 

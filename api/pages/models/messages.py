@@ -1,5 +1,6 @@
 """Messages to people and deliveries to the platform: what the list is narrowed to, and the sentence above it. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -17,7 +18,23 @@ SPANS = {"day": 1, "week": 7, "month": 30, "all": 0}
 """Days that the list goes back, the first of them today; 0: without an end."""
 USUAL_SPAN = "month"
 ROWS = 30
+EXPORT_HEAD = (
+    "column_when",
+    "column_to",
+    "column_colour",
+    "column_kind",
+    "column_what",
+    "column_incident",
+    "column_fate",
+    "channel",
+    "column_sent",
+    "column_confirmed",
+    "column_tries",
+    "column_why",
+)
+"""Columns of the list as a file."""
 MOST_ROWS = 600
+_HTTP_STATUS = re.compile(r"HTTP (\d{3})\b")
 LATE_MS = 5 * 60_000
 """A message that is due for so long is stuck."""
 
@@ -40,6 +57,17 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something was not taken and who can do what about it; ``original``: the words of the other side."""
+
+    text: Text
+    original: str = ""
+
+
+NO_FAILURE = Failure(Text("", ""))
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A message: to whom, what it says first, what became of it (one of STATES)."""
 
@@ -49,7 +77,7 @@ class Row:
     colour: str
     text: Text
     state: str
-    error: Text
+    error: Failure
     incidents: tuple[int, ...]
 
 
@@ -116,11 +144,47 @@ def rows(notices: Iterable[Notice], found: Mapping[int, Sequence[Item]], name: C
                 colour=items[0].colour.value if items[0].incident_id else "",
                 text=item_text(items[0]),
                 state=state_of(one),
-                error=from_both(one.last_error or ""),
+                error=gateway_failure(one.last_error),
                 incidents=tuple(sorted({item.incident_id for item in items if item.incident_id})),
             )
         )
     return made
+
+
+def gateway_failure(error: str | None) -> Failure:
+    """Why a message to somebody was not taken, from what was recorded of it."""
+    found = _HTTP_STATUS.search(error or "")
+    return _failure(error or "", int(found[1]) if found else None, "gateway")
+
+
+def platform_failure(error: str | None, status: int | None) -> Failure:
+    """Why the external platform did not take an event."""
+    return _failure(error or "", status, "other_side")
+
+
+def _failure(error: str, status: int | None, party: str) -> Failure:
+    """A sentence by the HTTP status; without one our own words as they are, those of others behind a sentence."""
+    if not error and status is None:
+        return NO_FAILURE
+    words = from_both(error)
+    if status is None and words.zh != words.en:
+        return Failure(words)
+    text = say(f"messages_page.failure_{_cause(status)}", party=say(f"messages_page.{party}"), status=status)
+    return Failure(text, error if words.zh == words.en else "")
+
+
+def _cause(status: int | None) -> str:
+    match status:
+        case None:
+            return "silent"
+        case 401 | 403:
+            return "account"
+        case 404 | 410:
+            return "address"
+        case 408 | 425 | 429:
+            return "busy"
+        case _:
+            return "down" if status >= 500 else "content"
 
 
 def sentence(counts: StateCounts, refused: int, reachable: bool, now_ms: int) -> tuple[str, Text]:

@@ -54,6 +54,29 @@ def rows(
     return tuple(sorted(found, key=lambda row: (row.share is None, row.share or 0.0, row.last_ms or 0, row.reach.key)))
 
 
+EXPORT_HEAD = (
+    "column_when",
+    "column_until",
+    "column_by",
+    "column_chief",
+    "column_river",
+    "column_way",
+    "column_km",
+    "column_minutes",
+    "column_counts",
+    "column_why",
+    "column_problems",
+    "column_note",
+)
+"""Columns of the list as a file."""
+
+
+def of_reach(patrols: Iterable[Patrol], reach: str) -> list[Patrol]:
+    """The patrols that passed a reach, of all where none is named, the newest first."""
+    found = (one for one in patrols if not reach or reach == one.reach or reach in one.covered)
+    return sorted(found, key=lambda one: -one.started_ms)
+
+
 def days_back(text: str) -> int:
     """How many days the address asks for."""
     return int(text) if text in map(str, DAYS) else DAYS[1]

@@ -67,6 +67,22 @@ class Choice:
         return self != Choice()
 
 
+EXPORT_HEAD = (
+    "column_river",
+    "column_water",
+    "column_class",
+    "column_target",
+    "column_met",
+    "column_deciding",
+    "column_judged",
+    "column_stations",
+    "column_silent",
+    "column_age",
+    "column_incidents",
+)
+"""Columns of the list as a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class RiverRow:
     """A river in the list. ``open`` incidents that concern who looks, the worst of them in ``colour``.

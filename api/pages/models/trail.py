@@ -13,7 +13,7 @@ from governance.audit.merkle import AuditEntry
 from governance.audit.trail import Verified
 from governance.incidents.model import Entry, Incident
 from infra.errors import ConfigurationError
-from infra.texts import Text, say
+from infra.texts import Text, keys, same, say
 from infra.times import BEIJING, DAY_MS, beijing, to_ms
 
 FIELDS = ("by", "kind", "id", "what", "since", "until")
@@ -120,6 +120,30 @@ def changes(line: AuditEntry, earlier: AuditEntry | None) -> tuple[FieldChange, 
     return tuple(one for one in found if one.before != one.after)[:MOST_CHANGES]
 
 
+_CODED = {"state": "state", "colour": "incident", "kind": "rule_kind", "department": "department"}
+"""Fields of an incident whose values are codes, and the section of the catalogue that has their words."""
+
+
+def sentence(line: AuditEntry) -> Text | None:
+    """What the history of the incident says of the change; None for an entry about anything else."""
+    entry = _object(line.body).get("entry")
+    if line.kind != "incident" or not isinstance(entry, dict) or "text_zh" not in entry:
+        return None
+    return Text(str(entry["text_zh"]), str(entry.get("text_en", "")))
+
+
+def field_name(kind: str, name: str) -> Text:
+    """What a field of an incident is called; that of anything else by its code."""
+    key = f"audit_field.{name}"
+    return say(key) if kind == "incident" and key in keys() else same(name)
+
+
+def field_value(name: str, value: str) -> Text:
+    """A coded value of an incident's field in words; any other as it is."""
+    key = f"{_CODED.get(name, '')}.{value}"
+    return say(key) if key in keys() else same(value)
+
+
 def _object(body: str) -> dict[str, Any]:
     try:
         found = json.loads(body)
@@ -135,11 +159,6 @@ def _shown(values: Mapping[str, Any], name: str) -> str | None:
     if name.endswith("_ms") and isinstance(value, int):
         return beijing(value, "%Y-%m-%d %H:%M:%S")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def cell(text: str) -> str:
-    """Text in a table for a spreadsheet: what it would read as a formula is written as text."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def moment(text: str) -> int:

@@ -100,13 +100,15 @@ export function foot(...children) {
   lower.replaceChildren(...children.flat().filter(Boolean));
 }
 
-function nav(path) {
+// Before the phone is registered the bar leads to what everybody may open: it may be a citizen's.
+function nav(path, registered) {
   const entry = (to, name, key) =>
     h("a", { href: to, "aria-current": to === `#${path}` ? "page" : null, "data-testid": `field-nav-${name}` }, icon(name, 26), say(key));
   lower.className = "f-nav";
   lower.replaceChildren(
-    entry("/incidents", "inbox", "field.inbox"),
-    entry("/", "map", "field.map"),
+    ...(registered
+      ? [entry("/incidents", "inbox", "field.inbox"), entry("/", "map", "field.map")]
+      : [entry("/report", "camera", "field.report_form"), entry("/public", "map", "field.map")]),
     entry("#/", "field", "field.title"),
     entry("#/settings", "more", "field.more"),
   );
@@ -123,7 +125,8 @@ export async function draw() {
   const inside = h("div", { class: "f-screen" });
   place.replaceChildren(inside);
   lower.replaceChildren();
-  if (found.nav) nav(path);
+  if (found.nav) nav(path, Boolean(await kept("phone")));
+  if (number !== drawn) return;
   title(say("field.title"), "", found.nav ? null : "/");
   scrollTo(0, 0);
   const args = Object.fromEntries(Object.entries(found.expression.exec(path)?.groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]));

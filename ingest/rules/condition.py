@@ -59,8 +59,10 @@ class Condition:
     def may_begin(self, at_ms: int) -> bool:
         return self.active is None or self.active.covers(at_ms)
 
-    def first_exceeding(self, samples: Samples, start: int) -> int:
-        """The index of the first value beyond the limit from ``start`` on; ``len(samples)`` where there is none.
+    def first_change(self, samples: Samples, start: int, *, firing: bool) -> int:
+        """The index of the first value from ``start`` on that is clear, where ``firing``, else beyond the limit.
+
+        ``len(samples)`` where there is none.
 
         The pieces examined grow, so that both a few samples and a long history cost little.
         """
@@ -68,7 +70,8 @@ class Condition:
         while start < len(samples):
             values = np.array([x for _, x in samples[start : start + size]])
             distance = values if math.isnan(self.centre) else np.abs(values - self.centre)
-            if len(found := np.flatnonzero(self.sign * (distance - self.limit) > 0)):
+            changes = self.sign * (distance - self.clear) <= 0 if firing else self.sign * (distance - self.limit) > 0
+            if len(found := np.flatnonzero(changes)):
                 return start + int(found[0])
             start, size = start + size, 4 * size
         return len(samples)
@@ -143,8 +146,8 @@ def advance_condition(condition: Condition, state: ConditionState, samples: Samp
     transitions: list[Transition] = []
     place = 0
     while place < len(samples):
-        if state.phase is Phase.IDLE:
-            place = _skip_idle(condition, state, samples, place)
+        if state.phase is Phase.IDLE or (state.phase is Phase.FIRING and not state.retrospective):
+            place = _skip_unchanging(condition, state, samples, place)
         at_ms, value = samples[place]
         place += 1
         state.recent = (*state.recent[1 - REVISABLE_SAMPLES :], (at_ms, value, state.without_recent()))
@@ -159,11 +162,13 @@ def advance_condition(condition: Condition, state: ConditionState, samples: Samp
     return transitions
 
 
-def _skip_idle(condition: Condition, state: ConditionState, samples: Samples, place: int) -> int:
-    """Skip a long run in which nothing begins, except the samples that ``recent`` holds; the next index to examine."""
+def _skip_unchanging(condition: Condition, state: ConditionState, samples: Samples, place: int) -> int:
+    """Skip a long run in which nothing begins or ends, except the samples that ``recent`` holds; the next index to
+    examine."""
     if len(samples) - place <= REVISABLE_SAMPLES:
         return place
-    skipped = condition.first_exceeding(samples, place) - REVISABLE_SAMPLES
+    firing = state.phase is Phase.FIRING
+    skipped = condition.first_change(samples, place, firing=firing) - REVISABLE_SAMPLES
     if skipped <= place:
         return place
     state.last_ms = samples[skipped - 1][0]

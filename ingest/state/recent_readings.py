@@ -18,8 +18,11 @@ class RecentReadings:
 
     def window(self, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         """As :meth:`~ingest.storage.port.ReadingStore.window`."""
-        if start_ms < self._start_ms or end_ms > self._end_ms:
+        if end_ms > self._end_ms or end_ms < self._start_ms:
             return self._store.window(self.station, start_ms, end_ms, parameters)
+        if start_ms < self._start_ms:
+            older = self._store.window(self.station, start_ms, self._start_ms - 1, parameters)
+            return older.merge(self.window(self._start_ms, end_ms, parameters))
         held = self._held
         inside = (held.at >= start_ms) & (held.at <= end_ms)
         if parameters is not None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from infra.database import Database
+from ingest.state.recent_readings import RecentReadings
 from ingest.storage import registry
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.port import Latest, ReadingStore, Series, Window, gaps, series
@@ -134,6 +135,19 @@ def test_a_reading_written_is_read_back_to_the_last_digit_and_the_millisecond(sh
     assert shelf.everything() == expected
     shelf.open_again()
     assert shelf.everything() == expected
+
+
+def test_what_was_read_at_once_and_what_is_older_together_are_what_the_store_has(shelf: Shelf):
+    minutes = [T0 + i * MINUTE for i in range(9)]
+    shelf.write({("shiwan", key, at): at / MINUTE for key in ("do", "ph") for at in minutes})
+    recent = RecentReadings(shelf.store, CATALOGUE, "shiwan", minutes[4], minutes[6])
+    for parameters in (None, ["do"]):
+        for first in range(9):
+            for last in range(first, 9):
+                window = minutes[first], minutes[last], parameters
+                found = rows(recent.window(*window))
+                assert found == rows(shelf.store.window("shiwan", *window)), window
+                assert {at for _, at in found} == set(minutes[first : last + 1]), window
 
 
 def test_an_empty_batch_changes_nothing(shelf: Shelf):

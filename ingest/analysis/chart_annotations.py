@@ -36,6 +36,9 @@ GATHER_S = 0.5
 """Delay after new readings before their stations are judged, so that more can be judged together."""
 MAX_STATIONS = 200
 """Stations judged at once between two full rounds, which takes some tenths of a second."""
+REST = 4.0
+"""Pause between two judgements, in times of what the last one took: in a backlog all stations report at once again and
+again, and without a pause this took half of a processor from the ingest (docs/performance.md)."""
 CHANGES_PER_TRANSACTION = 500
 _INCIDENTS, _MAINTENANCE = "incident_entry", "registry_change"
 ANNOTATED = (_INCIDENTS, _MAINTENANCE)
@@ -63,7 +66,7 @@ class AnnotationWriter(PeriodicWorker):
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._spool = spool
-        self._next_at = 0.0
+        self._next_at = self._took_s = 0.0
         self._reported: dict[str, None] = {}
         self._lock = threading.Lock()
         self._registry: Registry | None = None
@@ -105,8 +108,10 @@ class AnnotationWriter(PeriodicWorker):
             if full:
                 self._next_at = time.monotonic() + EVERY_S
                 self.round()
-            elif not self._stopping.wait(GATHER_S):
+            elif not self._stopping.wait(max(GATHER_S, REST * self._took_s)):
+                began = time.monotonic()
                 self.judge_reported()
+                self._took_s = time.monotonic() - began
         return GATHER_S if self._reported else max(0.0, self._next_at - time.monotonic())
 
 

@@ -15,7 +15,7 @@ from governance.incidents.finding import Colour, Finding, FindingKind
 from governance.incidents.model import Action, Order
 from infra.database import Database
 from infra.texts import Text
-from ingest.analysis import live_classes
+from ingest.analysis import chart_annotations, live_classes
 from ingest.analysis.chart_annotations import AnnotationWriter, annotate
 from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, registry, schema
@@ -218,6 +218,31 @@ def test_a_station_is_judged_as_its_readings_come_and_not_once_a_minute(water: W
     with water.database.read() as connection:
         assert live_classes.current_classes(connection, live_classes.STATION)["up"].water_class is WaterClass.WORSE
         assert live_classes.current_classes(connection, live_classes.REACH)["creek"].water_class is WaterClass.WORSE
+
+
+def test_in_a_backlog_judging_rests_for_several_times_as_long_as_it_took(
+    water: Water3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations = AnnotationWriter(
+        water.database, water.store, CATALOGUE, clock_ms=lambda: water.now_ms, spool=water.spool
+    )
+    annotations.next_round()
+    clock, rests = [1.0], []
+
+    def judge() -> None:
+        clock[0] += 2.0
+
+    def rest(seconds: float) -> bool:
+        rests.append(seconds)
+        return False
+
+    monkeypatch.setattr(chart_annotations, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(annotations, "judge_reported", judge)
+    monkeypatch.setattr(annotations._stopping, "wait", rest)
+    annotations._next_at = 60.0
+    annotations.next_round()
+    annotations.next_round()
+    assert rests == [chart_annotations.GATHER_S, 2.0 * chart_annotations.REST]
 
 
 def test_the_sign_and_the_river_file_tell_of_a_red_incident_before_the_class_follows(water: Water3) -> None:

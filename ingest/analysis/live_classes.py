@@ -112,7 +112,8 @@ def update_classes(
     targets = {reach.key: reach.target for reach in registry.reaches}
     cycles_s = registry.cycles_s(now_ms)
     judged_stations = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in chosen]
-    fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
+    with store.snapshot():  # one connection for all stations
+        fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
     states, judged = live_class.station_classes_over_readings(carried, judged_stations, fresh, newest, now_ms)
     silent = {
         s.key
